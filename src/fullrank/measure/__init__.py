@@ -1,0 +1,1 @@
+"""What a representation is: pure tensor mathematics, no training (floor 0)."""

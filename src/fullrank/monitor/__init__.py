@@ -1,0 +1,1 @@
+"""Check-ups: vital signs of a network while it trains (floor 2)."""
