@@ -1,0 +1,1 @@
+"""How predictions and targets are compared, and what spreads them; one objective a file."""

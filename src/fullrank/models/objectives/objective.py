@@ -1,0 +1,69 @@
+"""What objectives take and return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Outputs:
+    """What a joint-embedding network makes of a batch: one tensor ``(n, d)`` a view in each list.
+
+    Attributes:
+        features: representations h, by the backbone.
+        embeddings: z, by the projector.
+        predictions: p, by the predictor.
+        targets: what predictions are compared with.
+    """
+
+    features: list[Tensor]
+    embeddings: list[Tensor]
+    predictions: list[Tensor]
+    targets: list[Tensor]
+
+    def full_precision(self) -> Outputs:
+        """Return the same in float32 where it was in half precision.
+
+        A tensor that is in two lists (a prediction that is the embedding) stays one tensor.
+        """
+        done: dict[int, Tensor] = {}
+
+        def cast(t: Tensor) -> Tensor:
+            if id(t) not in done:
+                done[id(t)] = t.to(torch.promote_types(t.dtype, torch.float32))
+            return done[id(t)]
+
+        lists = (self.features, self.embeddings, self.predictions, self.targets)
+        return Outputs(*([cast(t) for t in tensors] for tensors in lists))
+
+    def ordered_pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (prediction of view i, target of view j) for all i ≠ j."""
+        for i, prediction in enumerate(self.predictions):
+            for j, target in enumerate(self.targets):
+                if i != j:
+                    yield prediction, target
+
+
+class Loss(NamedTuple):
+    """A loss and its named terms, which sum to it."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, **terms: Tensor) -> Loss:
+        """Return the loss that is the sum of ``terms``."""
+        return cls(sum(terms.values()), terms)  # type: ignore[arg-type]
+
+
+class Objective(nn.Module):
+    """Compares predictions with targets."""
+
+    def forward(self, outputs: Outputs) -> Loss:
+        """Return the loss of ``outputs``."""
+        raise NotImplementedError

@@ -1,0 +1,82 @@
+"""The head on the online side that maps an embedding z to a prediction p."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from fullrank.models.settings.part import Part, require
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class NoPredictor(Part):
+    """The prediction is the embedding itself."""
+
+    kind: ClassVar[str] = "none"
+
+    def build(self, dim: int) -> nn.Module:
+        """Return the module; its output has the dimension of its input."""
+        from torch import nn
+
+        return nn.Identity()
+
+    def describe(self) -> str:
+        return "no predictor"
+
+
+@dataclass(frozen=True)
+class LinearPredictor(Part):
+    """One matrix W_p, trained by gradient (Tian et al. 2021).
+
+    Args:
+        bias: whether to add a bias.
+    """
+
+    kind: ClassVar[str] = "linear"
+
+    bias: bool = False
+
+    def build(self, dim: int) -> nn.Module:
+        """Return the module; its output has the dimension of its input."""
+        from torch import nn
+
+        return nn.Linear(dim, dim, bias=self.bias)
+
+    def describe(self) -> str:
+        return "linear W_p"
+
+
+@dataclass(frozen=True)
+class MLPPredictor(Part):
+    """Linear layers with batch norm and ReLU between them, back to the embedding's dimension.
+
+    Args:
+        hidden: width of the hidden layers (SimSiam: a quarter of the embedding's).
+        depth: number of linear layers.
+    """
+
+    kind: ClassVar[str] = "mlp"
+
+    hidden: int = 512
+    depth: int = 2
+
+    def __post_init__(self) -> None:
+        require(self.hidden >= 1, "predictor.hidden", self.hidden, "1 or more")
+        require(self.depth >= 2, "predictor.depth", self.depth, "2 or more (1 is 'linear')")
+
+    def build(self, dim: int) -> nn.Module:
+        """Return the module; its output has the dimension of its input."""
+        from fullrank.models.heads import mlp
+
+        return mlp([dim, *[self.hidden] * (self.depth - 1), dim], "none")
+
+    def describe(self) -> str:
+        return "MLP " + "-".join([*[str(self.hidden)] * (self.depth - 1), "d"])
+
+
+PREDICTORS: dict[str, type[Part]] = {
+    part.kind: part for part in (NoPredictor, LinearPredictor, MLPPredictor)
+}

@@ -1,0 +1,72 @@
+"""The head that maps a representation h to an embedding z."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fullrank.models.settings.part import Part, require
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Norm = Literal["none", "batch", "batch-affine"]
+
+
+@dataclass(frozen=True)
+class NoProjector(Part):
+    """The embedding is the representation itself."""
+
+    kind: ClassVar[str] = "none"
+
+    def build(self, dim: int) -> tuple[nn.Module, int]:
+        """Return the module and the dimension of its output."""
+        from torch import nn
+
+        return nn.Identity(), dim
+
+    def describe(self) -> str:
+        return "no projector"
+
+
+@dataclass(frozen=True)
+class MLPProjector(Part):
+    """Linear layers with batch norm and ReLU between them.
+
+    Args:
+        hidden: width of the hidden layers.
+        out: dimension d of the embedding.
+        depth: number of linear layers; 1 is a linear projector.
+        last_norm: what follows the last layer: ``none``, ``batch`` (batch norm without affine
+            parameters, as in SimSiam) or ``batch-affine``. With an output batch norm, complete
+            collapse shows as rank one instead.
+        last_bias: whether the last linear layer has a bias (a batch norm after it removes it).
+    """
+
+    kind: ClassVar[str] = "mlp"
+
+    hidden: int = 2048
+    out: int = 2048
+    depth: int = 3
+    last_norm: Norm = "none"
+    last_bias: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.hidden >= 1, "projector.hidden", self.hidden, "1 or more")
+        require(self.out >= 1, "projector.out", self.out, "1 or more")
+        require(self.depth >= 1, "projector.depth", self.depth, "1 or more")
+
+    def build(self, dim: int) -> tuple[nn.Module, int]:
+        """Return the module and the dimension of its output."""
+        from fullrank.models.heads import mlp
+
+        widths = [dim, *[self.hidden] * (self.depth - 1), self.out]
+        return mlp(widths, self.last_norm, last_bias=self.last_bias), self.out
+
+    def describe(self) -> str:
+        widths = "-".join(str(w) for w in [*[self.hidden] * (self.depth - 1), self.out])
+        norm = {"none": "", "batch": ", BN", "batch-affine": ", BN (affine)"}[self.last_norm]
+        return f"MLP {widths}{norm}"
+
+
+PROJECTORS: dict[str, type[Part]] = {part.kind: part for part in (NoProjector, MLPProjector)}

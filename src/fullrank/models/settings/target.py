@@ -1,0 +1,70 @@
+"""What the other side is, and where gradients flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fullrank.models.settings.part import Part, require
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fullrank.models.targets import Target
+
+
+@dataclass(frozen=True)
+class Online(Part):
+    """The other view's embedding; gradients flow through both sides."""
+
+    kind: ClassVar[str] = "online"
+
+    def build(self, backbone: nn.Module, projector: nn.Module) -> Target:
+        """Return the module that gives targets."""
+        from fullrank.models.targets import OnlineTarget
+
+        return OnlineTarget()
+
+
+@dataclass(frozen=True)
+class StopGradient(Part):
+    """The other view's embedding as a constant (Chen and He 2021)."""
+
+    kind: ClassVar[str] = "stop-gradient"
+
+    def build(self, backbone: nn.Module, projector: nn.Module) -> Target:
+        """Return the module that gives targets."""
+        from fullrank.models.targets import StopGradientTarget
+
+        return StopGradientTarget()
+
+
+@dataclass(frozen=True)
+class Momentum(Part):
+    """The embedding by an exponential moving average of the online network (Grill et al. 2020).
+
+    Args:
+        tau: share of the old average kept at each step, in [0, 1], at the start.
+        schedule: ``cosine`` raises tau to 1 over the run (BYOL), ``constant`` keeps it.
+    """
+
+    kind: ClassVar[str] = "momentum"
+
+    tau: float = 0.996
+    schedule: Literal["cosine", "constant"] = "cosine"
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.tau <= 1.0, "target.tau", self.tau, "a number in [0, 1]")
+
+    def build(self, backbone: nn.Module, projector: nn.Module) -> Target:
+        """Return the module that gives targets; it starts as a copy of the online network."""
+        from fullrank.models.targets import MomentumTarget
+
+        return MomentumTarget(backbone, projector, self.tau, self.schedule)
+
+    def describe(self) -> str:
+        arrow = " → 1" if self.schedule == "cosine" else ""
+        return f"momentum {self.tau}{arrow}"
+
+
+TARGETS: dict[str, type[Part]] = {part.kind: part for part in (Online, StopGradient, Momentum)}
