@@ -1,0 +1,58 @@
+"""BYOL: a predictor and a slowly moving target."""
+
+from fullrank.models.settings.objective import NormalisedMSE
+from fullrank.models.settings.predictor import MLPPredictor
+from fullrank.models.settings.projector import MLPProjector
+from fullrank.models.settings.target import Momentum
+from fullrank.models.settings.views import Crops
+from fullrank.recipes.recipe import Optimizer, Paper, Prevents, Recipe, Training
+
+RECIPE = Recipe(
+    name="byol",
+    title="BYOL",
+    family="asymmetric",
+    paper=Paper(
+        "Grill et al.",
+        2020,
+        "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning",
+        "2006.07733",
+    ),
+    equations=(
+        "z_i = projector(backbone(view_i)),  p_i = predictor(z_i),  z'_j by the averaged weights",
+        "L = sum over i≠j of ||p_i/|p_i| - z'_j/|z'_j|||²   (Eq. 2)",
+        "w' <- tau w' + (1 - tau) w,  tau rises from 0.996 to 1 on a cosine   (sec. 3.2)",
+    ),
+    prevents=(
+        Prevents("predictor together with the momentum target", "complete"),
+        Prevents("predictor", "dimensional"),
+    ),
+    views=Crops(augment="byol"),
+    projector=MLPProjector(hidden=4096, out=256, depth=2),
+    predictor=MLPPredictor(hidden=4096),
+    target=Momentum(tau=0.996, schedule="cosine"),
+    objective=NormalisedMSE(),
+    training=Training(
+        batch_size=4096,
+        epochs=1000,
+        optimizer=Optimizer(
+            name="lars",
+            lr=0.2,
+            momentum=0.9,
+            weight_decay=1.5e-6,
+            decay_norm_and_bias=False,
+            schedule="cosine",
+            warmup=0.01,
+        ),
+    ),
+    small={
+        "views": Crops(),
+        "projector": MLPProjector(hidden=256, out=128, depth=2),
+        "predictor": MLPPredictor(hidden=256),
+        "target": Momentum(tau=0.99),
+        "training": Training(
+            batch_size=256,
+            epochs=1,
+            optimizer=Optimizer(lr=0.1, weight_decay=5e-4, warmup=0.1),
+        ),
+    },
+)
