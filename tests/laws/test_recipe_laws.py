@@ -141,3 +141,21 @@ def test_two_ranks_equal_one_process(recipe, two_ranks):
     assert found["gradient_norm"] > 0
     assert found["gradient_difference"] < 1e-9 * found["gradient_norm"]
     assert found["statistics_difference"] < 1e-12
+
+
+def test_a_mechanism_that_was_taken_out_no_longer_stands():
+    from fullrank.models.settings.predictor import NoPredictor
+
+    whole = recipes()["simsiam"]
+    assert {p.collapse for p in whole.standing()} == {"complete", "dimensional"}
+    assert replace(whole, predictor=NoPredictor()).standing() == []
+    assert replace(whole, target=Online()).standing() == []
+    vicreg = recipes()["vicreg"]
+    loose = replace(vicreg, objective=replace(vicreg.objective, covariance=0.0))
+    assert [p.collapse for p in loose.standing()] == ["complete"]
+
+
+@every_recipe
+@pytest.mark.parametrize("preset", ["paper", "small"])
+def test_all_mechanisms_stand_in_the_whole_recipe(recipe, preset):
+    assert recipe.preset(preset).standing() == list(recipe.prevents)

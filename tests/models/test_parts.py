@@ -11,6 +11,7 @@ from torch import nn
 from fullrank.errors import UserError
 from fullrank.models.backbones import resnet
 from fullrank.models.batch_norm import SyncedBatchNorm, synchronise_batch_norm
+from fullrank.models.convolution import PointSafeConv2d, make_point_safe
 from fullrank.models.heads import mlp
 from fullrank.models.settings.backbone import MLP, Conv4, ResNet, Timm, backbone_type
 from fullrank.models.settings.target import Momentum
@@ -115,3 +116,29 @@ def test_synchronised_batch_norm_is_batch_norm_in_one_process():
     assert isinstance(network[1], SyncedBatchNorm)
     assert torch.equal(network(x), expected)
     assert torch.equal(layer.running_var, statistics)
+
+
+@pytest.mark.parametrize("side", [1, 2, 5])
+def test_a_point_safe_convolution_computes_the_same(side):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 2, 1, stride=2))
+    x = torch.randn(6, 3, side, side)
+    expected = network(x)
+    make_point_safe(network)
+    assert all(isinstance(layer, PointSafeConv2d) for layer in network)
+    torch.testing.assert_close(network(x), expected)
+
+
+def test_bf16_gradients_over_one_pixel_agree_with_float32():
+    layer = make_point_safe(nn.Sequential(nn.Conv2d(64, 128, 3, stride=2, padding=1, bias=False)))
+    layer = layer.to(memory_format=torch.channels_last)
+    weight = layer[0].weight
+    x = torch.randn(64, 64, 1, 1)
+    layer(x).sum().backward()
+    exact = weight.grad.clone()
+    for _ in range(5):  # what is left uninitialised differs from call to call
+        junk = [torch.full_like(weight, math.nan) for _ in range(4)]
+        del junk
+        weight.grad = None
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            layer(x).sum().backward()
+        torch.testing.assert_close(weight.grad, exact, rtol=0.02, atol=0.05 * float(exact.max()))

@@ -22,8 +22,12 @@ RECIPE = Recipe(
         "L = sum_i (1 - C_ii)² + 0.0051 sum over i≠j of C_ij²   (Eq. 1)",
     ),
     prevents=(
-        Prevents("standardised dimensions that must agree", "complete"),
-        Prevents("off-diagonal term", "dimensional"),
+        Prevents(
+            "standardised dimensions that must agree",
+            "complete",
+            ("objective=cross-correlation",),
+        ),
+        Prevents("off-diagonal term", "dimensional", ("objective.off_diagonal",)),
     ),
     views=Crops(augment="byol"),
     projector=MLPProjector(hidden=8192, out=8192, depth=3, last_bias=False),

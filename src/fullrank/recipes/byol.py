@@ -23,8 +23,16 @@ RECIPE = Recipe(
         "w' <- tau w' + (1 - tau) w,  tau rises from 0.996 to 1 on a cosine   (sec. 3.2)",
     ),
     prevents=(
-        Prevents("predictor together with the momentum target", "complete"),
-        Prevents("predictor", "dimensional"),
+        Prevents(
+            "predictor together with the momentum target",
+            "complete",
+            ("target=momentum|stop-gradient", "predictor=mlp|linear"),
+        ),
+        Prevents(
+            "predictor against a target without gradient",
+            "dimensional",
+            ("target=momentum|stop-gradient", "predictor=mlp|linear"),
+        ),
     ),
     views=Crops(augment="byol"),
     projector=MLPProjector(hidden=4096, out=256, depth=2),

@@ -34,10 +34,32 @@ class Paper:
 
 @dataclass(frozen=True)
 class Prevents:
-    """Which mechanism of a method prevents which kind of collapse."""
+    """Which mechanism of a method prevents which kind of collapse.
+
+    Args:
+        mechanism: in words.
+        collapse: the kind it prevents.
+        needs: what must stand for the mechanism to be there: ``target=stop-gradient`` (a field is
+            of this kind, or of one of several separated by ``|``), or ``objective.covariance`` (a
+            weight is not zero).
+    """
 
     mechanism: str
     collapse: Collapse
+    needs: tuple[str, ...]
+
+    def stands_in(self, recipe: Recipe) -> bool:
+        """Say whether ``recipe``, whose fields may have been replaced, has the mechanism."""
+        return all(_holds(need, recipe) for need in self.needs)
+
+
+def _holds(need: str, recipe: Recipe) -> bool:
+    path, _, kinds = need.partition("=")
+    field_name, _, weight = path.partition(".")
+    part = getattr(recipe, field_name)
+    if kinds:
+        return part.kind in kinds.split("|")
+    return bool(getattr(part, weight, 0))
 
 
 @dataclass(frozen=True)
@@ -138,6 +160,10 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return name and fields as plain values."""
         return {"name": self.name} | {f: getattr(self, f).to_dict() for f in FIELDS}
+
+    def standing(self) -> list[Prevents]:
+        """Return the mechanisms against collapse that the fields, as they are, still have."""
+        return [p for p in self.prevents if p.stands_in(self)]
 
     def diagram(self, backbone: str) -> list[str]:
         """Return views, backbone, projector, predictor, target and objective in words."""

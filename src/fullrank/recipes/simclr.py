@@ -21,7 +21,7 @@ RECIPE = Recipe(
         "l(i, j) = -log exp(cos(z_i, z_j)/T) / sum over k≠i of exp(cos(z_i, z_k)/T)   (Eq. 1)",
         "L = mean of l over both orders of the N positive pairs among 2N views",
     ),
-    prevents=(Prevents("negatives", "complete"),),
+    prevents=(Prevents("negatives", "complete", ("objective=nt-xent",)),),
     views=Crops(augment="simclr"),
     projector=MLPProjector(hidden=2048, out=128, depth=2),
     predictor=NoPredictor(),

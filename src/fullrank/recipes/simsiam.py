@@ -19,8 +19,16 @@ RECIPE = Recipe(
         "L = D(p_1, stop(z_2)) / 2 + D(p_2, stop(z_1)) / 2,  D(p, z) = -cos(p, z)   (Eqs. 1-4)",
     ),
     prevents=(
-        Prevents("stop-gradient together with the predictor", "complete"),
-        Prevents("predictor trained faster than the encoder", "dimensional"),
+        Prevents(
+            "stop-gradient together with the predictor",
+            "complete",
+            ("target=stop-gradient|momentum", "predictor=mlp|linear"),
+        ),
+        Prevents(
+            "predictor behind a stop-gradient",
+            "dimensional",
+            ("target=stop-gradient|momentum", "predictor=mlp|linear"),
+        ),
     ),
     views=Crops(augment="mocov2"),
     projector=MLPProjector(hidden=2048, out=2048, depth=3, last_norm="batch"),

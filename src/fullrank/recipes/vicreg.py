@@ -23,8 +23,8 @@ RECIPE = Recipe(
         "L = 25 s + 25 (v(z_1) + v(z_2)) / 2 + (c(z_1) + c(z_2))   (Eq. 6)",
     ),
     prevents=(
-        Prevents("variance hinge", "complete"),
-        Prevents("covariance penalty", "dimensional"),
+        Prevents("variance hinge", "complete", ("objective.variance",)),
+        Prevents("covariance penalty", "dimensional", ("objective.covariance",)),
     ),
     views=Crops(augment="byol"),
     projector=MLPProjector(hidden=8192, out=8192, depth=3, last_bias=False),
@@ -51,7 +51,7 @@ RECIPE = Recipe(
         "training": Training(
             batch_size=256,
             epochs=1,
-            optimizer=Optimizer(lr=0.2, weight_decay=5e-4, warmup=0.1),
+            optimizer=Optimizer(lr=0.05, weight_decay=5e-4, warmup=0.1),
         ),
     },
 )
