@@ -1,0 +1,116 @@
+"""A check-up: the vital signs of a network on held-out images, in eval mode, from two views."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fullrank.data.augment import Augment
+from fullrank.measure.moments import Moments
+from fullrank.measure.vitals import VitalSigns, vital_signs
+from fullrank.models.joint_embedding import JointEmbedding
+from fullrank.randomness import derive_seed
+
+# Batch norm averages its statistics over about this many steps (1 / (1 - momentum) = 10, with
+# e^-5 of the start left); before them, eval mode would show its initial values.
+SETTLING_STEPS = 50
+
+
+@dataclass
+class HeldOut:
+    """Held-out images, shown as the same two views at every check-up.
+
+    Args:
+        images: uint8 pixels; they stay where they are.
+        augment: the distribution of views; the first two are used.
+        seed: the run's seed.
+        device: where views are made.
+        chunk: images that pass the network at once.
+    """
+
+    images: UInt8[Tensor, "n c h w"]
+    augment: Augment
+    seed: int
+    device: torch.device
+    chunk: int = 256
+
+    def __post_init__(self) -> None:
+        self.augment = Augment(self.augment.views[:2], self.augment.channels)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def views(self) -> Iterator[list[Tensor]]:
+        """Yield the two views of every chunk; the same at every call."""
+        seed = derive_seed(self.seed, "checkup")
+        for index, images in enumerate(self.images.split(self.chunk)):
+            yield self.augment(images.to(self.device), seed, index)
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put ``network`` in eval mode without gradients; every module's mode is restored after."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def take_vitals(network: JointEmbedding, held_out: HeldOut) -> dict[str, VitalSigns]:
+    """Measure backbone and embedding on the held-out views.
+
+    The network's weights, batch-norm statistics, modes and random streams are left as they are.
+
+    Args:
+        network: what to measure.
+        held_out: on which images.
+
+    Returns:
+        Vital signs of the layers ``backbone`` (h) and ``embedding`` (z).
+    """
+    # One process measures by itself, so that the others need not wait for it here.
+    moments = {layer: Moments(sync_on_compute=False) for layer in ("backbone", "embedding")}
+    with evaluating(network):
+        for views in held_out.views():
+            encoded = [network.encode(view) for view in views]
+            moments["backbone"].update(*[e.feature.flatten(1) for e in encoded])
+            moments["embedding"].update(*[e.embedding for e in encoded])
+        return {layer: vital_signs(m.compute()) for layer, m in moments.items()}
+
+
+def calibrated(network: JointEmbedding, held_out: HeldOut) -> JointEmbedding:
+    """Return a copy whose batch-norm statistics are those of the held-out views.
+
+    A fresh batch norm (mean 0, variance 1) in eval mode makes a healthy random network look
+    collapsed and probe too well; so the reference, and a network of few steps, is measured after
+    a few forward passes in training mode that only set these statistics.
+    """
+    network = copy.deepcopy(network)
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    if not norms:
+        return network
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over all passes
+        norm.synchronised = False  # type: ignore[assignment]  # other processes take no part
+    network.train()
+    with torch.no_grad():
+        for views in held_out.views():
+            if len(views[0]) > 1:
+                for view in views:
+                    network.encode(view)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return network

@@ -1,0 +1,102 @@
+"""Check-ups measure what is there and leave no trace."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from fullrank.data.augment import Augment
+from fullrank.data.settings import resolve_augmentation
+from fullrank.measure.moments import moments_of
+from fullrank.measure.vitals import vital_signs
+from fullrank.models.settings.backbone import Conv4
+from fullrank.monitor.checkup import HeldOut, calibrated, take_vitals
+from fullrank.monitor.schedule import TimeBudget, checkup_steps
+from fullrank.recipes.registry import recipe
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return recipe("simsiam").preset("small").build(Conv4(width=2), 1, 8)
+
+
+def held_out(n=60, chunk=16):
+    gen = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (n, 1, 8, 8), generator=gen, dtype=torch.uint8)
+    augment = Augment(resolve_augmentation("auto", "digits", 8, 1, 2), 1)
+    return HeldOut(images, augment, seed=0, device=torch.device("cpu"), chunk=chunk)
+
+
+def test_a_check_up_leaves_weights_statistics_modes_and_chance_as_they_were():
+    model = network()
+    model.projector.eval()  # a mixed state must come back as it was
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    modes = [m.training for m in model.modules()]
+    chance = torch.get_rng_state()
+    take_vitals(model, held_out())
+    calibrated(model, held_out())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert [m.training for m in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), chance)
+
+
+def test_the_same_views_are_shown_at_every_call():
+    data = held_out()
+    first = [v for views in data.views() for v in views]
+    second = [v for views in data.views() for v in views]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert take_vitals(network(), data) == take_vitals(network(), data)
+
+
+def test_vitals_are_those_of_the_features_of_both_views():
+    model, data = network(), held_out()
+    model.eval()
+    with torch.no_grad():
+        views = [torch.cat(v) for v in zip(*data.views(), strict=True)]
+        features = [model.backbone(v) for v in views]
+    expected = vital_signs(moments_of(*features))
+    found = take_vitals(model, data)["backbone"]
+    for name in ("spread", "effective_rank", "alignment", "cev_auc"):
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_calibration_gives_the_statistics_of_the_held_out_views():
+    model, data = network(), held_out(n=64, chunk=64)
+    copy = calibrated(model, data)
+    norm, untouched = copy.backbone[1], model.backbone[1]
+    (views,) = data.views()
+    with torch.no_grad():
+        means = [model.backbone[0](v).mean((0, 2, 3)) for v in views]
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0))
+    assert torch.equal(untouched.running_mean, torch.zeros(2))
+    assert norm.momentum == untouched.momentum
+
+
+def test_a_fresh_batch_norm_looks_collapsed_and_its_calibrated_copy_does_not():
+    model, data = network(), held_out()
+    fresh = take_vitals(model, data)["embedding"]["spread"]
+    settled = take_vitals(calibrated(model, data), data)["embedding"]["spread"]
+    assert fresh < 0.5 < settled
+
+
+def test_check_ups_are_due_at_geometric_then_even_steps():
+    steps = checkup_steps(1000, 24)
+    assert steps[:5] == [0, 1, 2, 4, 8]
+    assert steps[-1] == 1000
+    assert len(steps) <= 24
+    gaps = [b - a for a, b in itertools.pairwise(steps)]
+    even = gaps[8:-1]
+    assert max(even) - min(even) <= max(even) * 0.5
+    assert checkup_steps(1, 24) == [0, 1]
+    assert checkup_steps(5, 2) == [0, 5]
+
+
+def test_the_budget_bounds_what_is_spent():
+    budget, spent = TimeBudget(0.1), 0.0
+    for second in range(1, 1000):
+        if budget.allows(second):
+            budget.spend(0.7)
+            spent += 0.7
+        assert spent <= 0.1 * second + 1e-9 or spent == 0.7
+    assert spent > 60
