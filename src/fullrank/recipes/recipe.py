@@ -1,7 +1,5 @@
 """A published method as data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +11,7 @@ from fullrank.models.settings.objective import ObjectivePart
 from fullrank.models.settings.part import require
 from fullrank.models.settings.projector import MLPProjector
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
     from fullrank.models.joint_embedding import JointEmbedding
 
 Collapse = Literal["complete", "dimensional", "cluster"]
@@ -48,12 +46,12 @@ class Prevents:
     collapse: Collapse
     needs: tuple[str, ...]
 
-    def stands_in(self, recipe: Recipe) -> bool:
+    def stands_in(self, recipe: "Recipe") -> bool:
         """Say whether ``recipe``, whose fields may have been replaced, has the mechanism."""
         return all(_holds(need, recipe) for need in self.needs)
 
 
-def _holds(need: str, recipe: Recipe) -> bool:
+def _holds(need: str, recipe: "Recipe") -> bool:
     path, _, kinds = need.partition("=")
     field_name, _, weight = path.partition(".")
     part = getattr(recipe, field_name)
@@ -150,7 +148,7 @@ class Recipe:
     training: Training = field(compare=False)
     small: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
-    def preset(self, name: str) -> Recipe:
+    def preset(self, name: str) -> "Recipe":
         """Return this recipe under a preset: ``paper`` (as published) or ``small``."""
         if name == "paper":
             return self
@@ -202,7 +200,7 @@ class Recipe:
                 f"{self.objective.describe()}. Allowed: 2 or more."
             )
 
-    def build(self, backbone: BackboneSettings, channels: int, size: int) -> JointEmbedding:
+    def build(self, backbone: BackboneSettings, channels: int, size: int) -> "JointEmbedding":
         """Build the network that executes this recipe.
 
         Args:

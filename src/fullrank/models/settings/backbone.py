@@ -1,14 +1,12 @@
 """The network whose output is the representation h."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fullrank.errors import unknown_name
 from fullrank.models.settings.part import require
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
     from torch import nn
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -32,7 +30,7 @@ class BackboneSettings:
         """Say in a few words what this backbone is, for diagrams and listings."""
         return self.name
 
-    def build(self, channels: int, size: int) -> tuple[nn.Module, int]:
+    def build(self, channels: int, size: int) -> "tuple[nn.Module, int]":
         """Return the module and the dimension of its output.
 
         Args:
@@ -62,7 +60,7 @@ class Conv4(BackboneSettings):
         require(self.width >= 1, "backbone.width", self.width, "1 or more")
         require(self.out is None or self.out >= 1, "backbone.out", self.out, "1 or more")
 
-    def build(self, channels: int, size: int) -> tuple[nn.Module, int]:
+    def build(self, channels: int, size: int) -> "tuple[nn.Module, int]":
         from fullrank.models.backbones import conv4
 
         return conv4(channels, self.width, self.out, self.stem_stride)
@@ -90,7 +88,7 @@ class MLP(BackboneSettings):
         for name in ("width", "depth", "out"):
             require(getattr(self, name) >= 1, f"backbone.{name}", getattr(self, name), "1 or more")
 
-    def build(self, channels: int, size: int) -> tuple[nn.Module, int]:
+    def build(self, channels: int, size: int) -> "tuple[nn.Module, int]":
         from fullrank.models.backbones import flat_mlp
 
         return flat_mlp(channels * size * size, self.width, self.depth, self.out)
@@ -118,7 +116,7 @@ class ResNet(BackboneSettings):
     def __post_init__(self) -> None:
         require(self.width >= 1, "backbone.width", self.width, "1 or more")
 
-    def build(self, channels: int, size: int) -> tuple[nn.Module, int]:
+    def build(self, channels: int, size: int) -> "tuple[nn.Module, int]":
         from fullrank.models.backbones import resnet
 
         stem = ("cifar" if size <= 64 else "imagenet") if self.stem == "auto" else self.stem
@@ -140,7 +138,7 @@ class Timm(BackboneSettings):
     name: str = "timm/resnet18"
     pretrained: bool = False
 
-    def build(self, channels: int, size: int) -> tuple[nn.Module, int]:
+    def build(self, channels: int, size: int) -> "tuple[nn.Module, int]":
         from fullrank.models.backbones import timm_model
 
         return timm_model(self.name.removeprefix("timm/"), channels, size, self.pretrained)

@@ -1,14 +1,12 @@
 """How predictions and targets are compared, and what spreads them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fullrank.models.settings.part import Part, require
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
     from fullrank.models.objectives.objective import Objective
 
 
@@ -18,7 +16,7 @@ class ObjectivePart(Part):
 
     couples: ClassVar[bool] = False
 
-    def build(self) -> Objective:
+    def build(self) -> "Objective":
         """Return the module that computes the loss."""
         raise NotImplementedError
 
@@ -41,7 +39,7 @@ class Cosine(ObjectivePart):
 
     kind: ClassVar[str] = "cosine"
 
-    def build(self) -> Objective:
+    def build(self) -> "Objective":
         from fullrank.models.objectives.cosine import CosineObjective
 
         return CosineObjective()
@@ -59,7 +57,7 @@ class NormalisedMSE(ObjectivePart):
 
     kind: ClassVar[str] = "normalised-mse"
 
-    def build(self) -> Objective:
+    def build(self) -> "Objective":
         from fullrank.models.objectives.cosine import NormalisedMSEObjective
 
         return NormalisedMSEObjective()
@@ -84,7 +82,7 @@ class NTXent(ObjectivePart):
     def __post_init__(self) -> None:
         require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
 
-    def build(self) -> Objective:
+    def build(self) -> "Objective":
         from fullrank.models.objectives.nt_xent import NTXentObjective
 
         return NTXentObjective(self.temperature)
@@ -117,7 +115,7 @@ class VarianceCovariance(ObjectivePart):
     gamma: float = 1.0
     epsilon: float = 1e-4
 
-    def build(self) -> Objective:
+    def build(self) -> "Objective":
         from fullrank.models.objectives.variance_covariance import VarianceCovarianceObjective
 
         return VarianceCovarianceObjective(self)
@@ -142,7 +140,7 @@ class CrossCorrelation(ObjectivePart):
 
     off_diagonal: float = 0.0051
 
-    def build(self) -> Objective:
+    def build(self) -> "Objective":
         from fullrank.models.objectives.cross_correlation import CrossCorrelationObjective
 
         return CrossCorrelationObjective(self.off_diagonal)

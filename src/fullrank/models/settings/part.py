@@ -1,7 +1,5 @@
 """What the settings of all parts have in common."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 

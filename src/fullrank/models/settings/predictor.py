@@ -1,13 +1,11 @@
 """The head on the online side that maps an embedding z to a prediction p."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fullrank.models.settings.part import Part, require
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
     from torch import nn
 
 
@@ -17,7 +15,7 @@ class NoPredictor(Part):
 
     kind: ClassVar[str] = "none"
 
-    def build(self, dim: int) -> nn.Module:
+    def build(self, dim: int) -> "nn.Module":
         """Return the module; its output has the dimension of its input."""
         from torch import nn
 
@@ -39,7 +37,7 @@ class LinearPredictor(Part):
 
     bias: bool = False
 
-    def build(self, dim: int) -> nn.Module:
+    def build(self, dim: int) -> "nn.Module":
         """Return the module; its output has the dimension of its input."""
         from torch import nn
 
@@ -67,7 +65,7 @@ class MLPPredictor(Part):
         require(self.hidden >= 1, "predictor.hidden", self.hidden, "1 or more")
         require(self.depth >= 2, "predictor.depth", self.depth, "2 or more (1 is 'linear')")
 
-    def build(self, dim: int) -> nn.Module:
+    def build(self, dim: int) -> "nn.Module":
         """Return the module; its output has the dimension of its input."""
         from fullrank.models.heads import mlp
 

@@ -1,13 +1,11 @@
 """The head that maps a representation h to an embedding z."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fullrank.models.settings.part import Part, require
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
     from torch import nn
 
 Norm = Literal["none", "batch", "batch-affine"]
@@ -19,7 +17,7 @@ class NoProjector(Part):
 
     kind: ClassVar[str] = "none"
 
-    def build(self, dim: int) -> tuple[nn.Module, int]:
+    def build(self, dim: int) -> "tuple[nn.Module, int]":
         """Return the module and the dimension of its output."""
         from torch import nn
 
@@ -56,7 +54,7 @@ class MLPProjector(Part):
         require(self.out >= 1, "projector.out", self.out, "1 or more")
         require(self.depth >= 1, "projector.depth", self.depth, "1 or more")
 
-    def build(self, dim: int) -> tuple[nn.Module, int]:
+    def build(self, dim: int) -> "tuple[nn.Module, int]":
         """Return the module and the dimension of its output."""
         from fullrank.models.heads import mlp
 

@@ -1,13 +1,11 @@
 """What the other side is, and where gradients flow."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fullrank.models.settings.part import Part, require
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
     from torch import nn
 
     from fullrank.models.targets import Target
@@ -19,7 +17,7 @@ class Online(Part):
 
     kind: ClassVar[str] = "online"
 
-    def build(self, backbone: nn.Module, projector: nn.Module) -> Target:
+    def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
         """Return the module that gives targets."""
         from fullrank.models.targets import OnlineTarget
 
@@ -32,7 +30,7 @@ class StopGradient(Part):
 
     kind: ClassVar[str] = "stop-gradient"
 
-    def build(self, backbone: nn.Module, projector: nn.Module) -> Target:
+    def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
         """Return the module that gives targets."""
         from fullrank.models.targets import StopGradientTarget
 
@@ -56,7 +54,7 @@ class Momentum(Part):
     def __post_init__(self) -> None:
         require(0.0 <= self.tau <= 1.0, "target.tau", self.tau, "a number in [0, 1]")
 
-    def build(self, backbone: nn.Module, projector: nn.Module) -> Target:
+    def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
         """Return the module that gives targets; it starts as a copy of the online network."""
         from fullrank.models.targets import MomentumTarget
 

@@ -1,7 +1,5 @@
 """How positives are made."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,0 +1,38 @@
+# Every target does all of its set-up: a virtual environment in .venv, made once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test evidence bench clean
+
+## Train SimSiam and a SimSiam that collapses, on built-in data; print verdicts and a report.
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py
+
+## Lint, types, import floors and all tests that fit a few minutes.
+test: $(INSTALLED)
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+## Regenerate the numbers in docs/evidence.
+evidence: $(INSTALLED)
+	$(BIN)/python examples/fashion_mnist.py
+
+## Compare speeds side by side.
+bench: $(INSTALLED)
+	$(BIN)/pip install -q -e ".[bench]"
+	$(BIN)/python benchmarks/augmentation.py
+	$(BIN)/python benchmarks/moments.py
+	$(BIN)/python benchmarks/training_step.py
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,230 @@
+"""The command line. Nothing here imports torch until a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fullrank import __version__
+from fullrank.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from fullrank.train.run import Run
+
+USAGE = """\
+usage: fullrank COMMAND ...
+
+Self-supervised learning that keeps its rank.
+
+commands:
+  train RECIPE    train a published method; vital signs live, verdict and report at the end
+  report RUN...   draw run folders as one self-contained HTML page
+  recipes         list the methods; with a name, show one; with two, their difference
+  data            list the data sets
+
+options:
+  --help          this text; `fullrank COMMAND --help` for a command's own
+  --version       the version
+
+examples:
+  fullrank train simsiam --data fashion-mnist --backbone conv4 --preset small
+  fullrank train byol --data folder:photos --backbone resnet18 --epochs 100
+  fullrank train simsiam --recipe.predictor none --data digits --preset small
+  fullrank report runs/*
+"""
+
+TRAIN_USAGE = """\
+usage: fullrank train RECIPE [--preset paper|small] [--data NAME] [--backbone NAME]
+                      [--steps N | --epochs N] [--out DIR] [--config FILE] [--OPTION VALUE ...]
+       fullrank train --resume RUN
+       fullrank train RECIPE ... --print_config
+
+Trains RECIPE and writes a run folder: config.yaml, record.jsonl, checkpoints, encoder, report.
+Any field of the recipe is replaced by --recipe.FIELD KIND (e.g. --recipe.predictor none).
+The defaults below are those of `{recipe}` under the preset `{preset}`.
+
+  --config FILE        YAML; options on the command line stand above it
+  --print_config       print the resolved configuration and end
+  --resume RUN         go on with an interrupted run, exactly where it stopped
+  --preset NAME        paper: as published, for large images; small: for small ones on a processor
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _main(argv)
+    except UserError as error:
+        print(f"fullrank: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fullrank: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a listing has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _main(argv: list[str]) -> int:
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(USAGE, end="")
+        return 0
+    if argv[0] == "--version":
+        print(f"fullrank {__version__}")
+        return 0
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "report": _report,
+        "recipes": _recipes,
+        "data": _data,
+    }
+    if argv[0] not in commands:
+        raise unknown_name("command", argv[0], commands)
+    return commands[argv[0]](argv[1:])
+
+
+def _asks_help(argv: list[str]) -> bool:
+    return "--help" in argv or "-h" in argv
+
+
+def _train(argv: list[str]) -> int:
+    from fullrank.train.resolve import help_text, resolve_command_line
+
+    if _asks_help(argv):
+        print(help_text(TRAIN_USAGE, [a for a in argv if a not in ("--help", "-h")]), end="")
+        return 0
+    if "--print_config" in argv or "--print-config" in argv:
+        import yaml
+
+        rest = [a for a in argv if a not in ("--print_config", "--print-config")]
+        config = resolve_command_line(rest)
+        print(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), end="")
+        return 0
+    if not argv:
+        raise UserError("recipe: none given. `fullrank recipes` lists them.")
+    return _train_run(argv)
+
+
+def _train_run(argv: list[str]) -> int:
+    from fullrank.train.folder import config_of
+    from fullrank.train.resolve import resolve_command_line, split_resume
+    from fullrank.verbs import report
+
+    resume, rest = split_resume(argv)
+    config = resolve_command_line(rest) if resume is None else config_of(resume, rest)
+    from fullrank.train.run import run
+
+    done = run(config, resume)
+    if int(os.environ.get("LOCAL_RANK", "0")) != 0:
+        return 0
+    if done.status == "interrupted":
+        print(f"interrupted; go on with: fullrank train --resume {done.folder}", file=sys.stderr)
+        return 130
+    if done.status == "stopped":
+        print(_stopped(done.folder), file=sys.stderr)
+        return 1
+    if done.status == "found":
+        print(f"an identical run is there already: {done.folder}")
+    print_verdict(done)
+    print(f"report: {report(done.folder)}")
+    return 0
+
+
+def _stopped(folder: Path) -> str:
+    from fullrank.train.record import Record
+
+    stop = Record(folder).last("stop") or {}
+    causes = "\n".join(f"  - {cause}" for cause in stop.get("causes", []))
+    kept = folder / "checkpoints" / "last.ckpt"
+    good = f"The last good checkpoint is {kept}." if kept.exists() else "No checkpoint was due yet."
+    return f"stopped: {stop.get('text', '')}. {good} Likely causes:\n{causes}"
+
+
+def print_verdict(run: Run) -> None:
+    """Print the verdict of a run with its evidence, and its probes beside the random network's."""
+    from rich.console import Console
+
+    from fullrank.train.record import Record
+
+    console = Console(highlight=False, soft_wrap=True)
+    verdict = run.verdict or {}
+    for layer in ("embedding", "backbone"):
+        judged = verdict.get(layer)
+        if judged is None:
+            continue
+        colour = "green" if judged["kind"] == "healthy" else "red"
+        console.print(f"[bold]{layer}:[/bold] [bold {colour}]{judged['kind']}[/]")
+        for sentence in judged["evidence"]:
+            console.print(f"  {sentence}", markup=False)
+    loss = verdict.get("loss") or {}
+    if loss.get("at_collapsed_value"):
+        console.print(f"[bold]loss:[/bold] {loss['text']}")
+    probes = {e["network"]: e for e in Record(run.folder).events() if e["event"] == "probe"}
+    if {"run", "random-init"} <= probes.keys():
+        for name in ("knn", "linear"):
+            if name in probes["run"]:
+                ours, random = (100 * probes[network][name] for network in ("run", "random-init"))
+                console.print(
+                    f"[bold]{name} probe:[/bold] {ours:.1f} % "
+                    f"({ours - random:+.1f} points against the random-init network)"
+                )
+
+
+def _report(argv: list[str]) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="fullrank report", description="Draw run folders as one self-contained HTML page."
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders; several are overlaid")
+    parser.add_argument("--out", help="the page; by default report.html in the first run folder")
+    given = parser.parse_args(argv)
+    from fullrank.verbs import report
+
+    print(report(*given.runs, out=given.out))
+    return 0
+
+
+def _recipes(argv: list[str]) -> int:
+    from fullrank.recipes.listing import compare, list_recipes, show
+
+    if _asks_help(argv):
+        print("usage: fullrank recipes [--json] [NAME [NAME]]")
+        return 0
+    names = [a for a in argv if not a.startswith("-")]
+    flags = [a for a in argv if a.startswith("-")]
+    for flag in flags:
+        if flag != "--json":
+            raise unknown_name("option", flag, ["--json"])
+    if len(names) > 2:
+        raise UserError(f"recipes: {len(names)} names given. Allowed: none, one, or two.")
+    if len(names) == 2:
+        print(compare(*names))
+    elif names:
+        print(show(names[0], as_json=bool(flags)))
+    else:
+        print(list_recipes(as_json=bool(flags)))
+    return 0
+
+
+def _data(argv: list[str]) -> int:
+    from fullrank.data.settings import data_descriptions
+
+    if _asks_help(argv):
+        print("usage: fullrank data")
+        return 0
+    if argv:
+        raise UserError(f"data: {argv[0]!r} is not expected here.")
+    for about in data_descriptions():
+        counts = f"{about.train:,} + {about.test:,}" if about.train and about.test else "yours"
+        size = f"{about.size}x{about.size}x{about.channels}" if about.size else ""
+        print(f"{about.name:<14} {counts:>17}  {size:<9} {about.what}\n{'':14} {about.where}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

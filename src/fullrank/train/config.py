@@ -1,0 +1,149 @@
+"""The resolved configuration of a run: plain values, YAML and back, and an identity."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from fullrank.data.settings import DataSettings
+from fullrank.models.settings.backbone import BackboneSettings
+from fullrank.models.settings.part import require
+from fullrank.recipes.recipe import Optimizer, Recipe
+
+
+@dataclass(frozen=True)
+class CheckupSettings:
+    """When and on how much vital signs are taken.
+
+    Args:
+        size: held-out images that every check-up measures.
+        budget: share of the training time that check-ups may take; a due one that would exceed it
+            is left out. The first and the last are always taken.
+        count: check-ups that are due in a run, at geometric, then even steps.
+        probe: whether check-ups run the kNN probe too (needs labels).
+    """
+
+    size: int = 2000
+    budget: float = 0.02
+    count: int = 24
+    probe: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.size >= 2, "checkup.size", self.size, "2 or more")
+        require(self.budget >= 0, "checkup.budget", self.budget, "a share of 0 or more")
+        require(self.count >= 2, "checkup.count", self.count, "2 or more")
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How the representation is probed when labels exist.
+
+    Args:
+        train: labelled training images that probes are fitted on, at most.
+        test: labelled test images that probes are scored on, at most.
+        k: neighbours of the kNN probe.
+        linear: ``ridge`` in closed form, ``logistic`` regression, or ``none``.
+    """
+
+    train: int = 10_000
+    test: int = 10_000
+    k: int = 20
+    linear: Literal["ridge", "logistic", "none"] = "ridge"
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test", "k"):
+            require(getattr(self, name) >= 1, f"probe.{name}", getattr(self, name), "1 or more")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Length, seed and machine of a run.
+
+    Args:
+        batch_size: images in the global batch, over all devices.
+        epochs: passes over the training set; give this or ``steps``.
+        steps: optimiser steps; give this or ``epochs``.
+        seed: from which initialisation, data order and views are derived, each by itself.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        devices: processes (on a processor) or accelerators that share the batch.
+        precision: ``32``, ``bf16`` (autocast), or ``auto``: bf16 where the device has it fast.
+        threads: of every process on a processor; None leaves PyTorch's choice.
+        out: run folder; None is ``runs/RECIPE-DATA-BACKBONE-HASH``.
+        log_every: steps between the lines of loss and spread in the record; None is 200 lines.
+        checkpoint_minutes: minutes of training between checkpoints.
+        logger: experiment tracker beside the record.
+    """
+
+    batch_size: int = 256
+    epochs: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    threads: int | None = None
+    out: str | None = None
+    log_every: int | None = None
+    checkpoint_minutes: float = 5.0
+    logger: Literal["csv", "tensorboard", "wandb", "mlflow", "none"] = "csv"
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        require(self.steps is None or self.steps >= 1, "steps", self.steps, "1 or more")
+        require(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "above 0")
+        require(self.devices >= 1, "devices", self.devices, "1 or more")
+        require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        both = (self.steps, self.epochs)
+        require(None in both, "steps and epochs", both, "one of the two")
+        require(
+            self.batch_size % self.devices == 0,
+            "devices",
+            self.devices,
+            f"a number that divides batch_size ({self.batch_size})",
+        )
+
+
+_NOT_IDENTITY = {
+    "run": ("device", "devices", "threads", "out", "log_every", "checkpoint_minutes", "logger"),
+    "data": ("root", "download", "workers"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run."""
+
+    recipe: Recipe
+    data: DataSettings
+    backbone: BackboneSettings
+    optimizer: Optimizer
+    checkup: CheckupSettings
+    probe: ProbeSettings
+    run: RunSettings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain nested values, the settings of ``run`` at the top."""
+        named = {
+            "recipe": self.recipe.to_dict(),
+            "data": asdict(self.data),
+            "backbone": self.backbone.to_dict(),
+            "optimizer": asdict(self.optimizer),
+            "checkup": asdict(self.checkup),
+            "probe": asdict(self.probe),
+        }
+        return named | asdict(self.run)
+
+    def identity(self) -> str:
+        """Return the hash of what decides the result: no paths, device or logging."""
+        plain = self.to_dict()
+        for name in _NOT_IDENTITY["run"]:
+            del plain[name]
+        for name in _NOT_IDENTITY["data"]:
+            del plain["data"][name]
+        text = json.dumps(plain, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def run_setting_names() -> tuple[str, ...]:
+    """Return the names of the settings that stand at the top of a configuration."""
+    return tuple(f.name for f in fields(RunSettings))

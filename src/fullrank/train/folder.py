@@ -1,0 +1,94 @@
+"""Run folders: where a run goes, whether it is there already, what a resumed one was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from fullrank.errors import UserError
+from fullrank.train.config import Config
+from fullrank.train.record import RECORD, Record
+from fullrank.train.resolve import read_yaml, resolve, resolve_command_line
+from fullrank.train.storage import write_whole, writing
+
+CONFIG = "config.yaml"
+
+
+def default_folder(config: Config) -> Path:
+    """Return ``runs/RECIPE-DATA-BACKBONE-HASH``."""
+    data = Path(config.data.name.removeprefix("folder:")).name
+    backbone = config.backbone.name.replace("/", "-")
+    return Path("runs") / f"{config.recipe.name}-{data}-{backbone}-{config.identity()}"
+
+
+def is_finished(folder: Path) -> bool:
+    """Say whether ``folder`` holds a run that reached its last step."""
+    return Record(folder).last("end") is not None
+
+
+def claim(folder: Path, config: Config) -> bool:
+    """Make the folder of a new run, or find the identical run in it.
+
+    Returns:
+        True if a finished run of the same identity is there already.
+
+    Raises:
+        UserError: the folder holds something else, an unfinished run, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"out: {folder} is a file. Allowed: a folder that is new or empty.")
+    if folder.exists() and any(folder.iterdir()):
+        there = folder / CONFIG
+        if not there.exists():
+            raise UserError(
+                f"out: {folder} is not empty and not a run. Allowed: a folder that is new or empty."
+            )
+        if resolve(read_yaml(there)).identity() != config.identity():
+            raise UserError(
+                f"out: {folder} holds a run of another configuration. Allowed: a folder that is "
+                "new or empty."
+            )
+        if is_finished(folder):
+            return True
+        if (folder / RECORD).exists() and (folder / "checkpoints").exists():
+            raise UserError(
+                f"out: {folder} holds this run, unfinished. Go on with --resume {folder}, or "
+                "give another --out."
+            )
+        (folder / RECORD).unlink(missing_ok=True)  # it never came to a checkpoint: start anew
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+    write_whole(folder / CONFIG, text.encode())
+    return False
+
+
+MACHINE_OPTIONS = ("device", "threads", "checkpoint_minutes", "log_every", "logger", "data.root")
+
+
+def config_of(folder: Path, arguments: Sequence[str] = ()) -> Config:
+    """Read the configuration of a run to be resumed.
+
+    Args:
+        folder: the run folder.
+        arguments: options that may differ from the first time, because they do not change what is
+            computed (``MACHINE_OPTIONS``).
+
+    Raises:
+        UserError: the folder is not a run, or has no checkpoint to go on from.
+    """
+    if not (folder / CONFIG).exists():
+        missing = "does not exist" if not folder.exists() else f"has no {CONFIG}"
+        raise UserError(f"resume: {folder} is not a run folder: it {missing}.")
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        state = "is finished" if is_finished(folder) else "has no checkpoint yet"
+        raise UserError(f"resume: {folder} {state}; there is nothing to go on from.")
+    for name in (token.removeprefix("--").partition("=")[0] for token in arguments[::2]):
+        if name not in MACHINE_OPTIONS:
+            raise UserError(
+                f"option: --{name} cannot change when a run is resumed. Allowed: "
+                f"{', '.join('--' + allowed for allowed in MACHINE_OPTIONS)}."
+            )
+    return resolve_command_line(["--config", str(folder / CONFIG), *arguments])

@@ -1,0 +1,84 @@
+"""Optimisers and learning rates; the rate is a pure function of the step, so resuming is exact."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from fullrank.models.joint_embedding import JointEmbedding
+from fullrank.recipes.recipe import Optimizer
+
+REFERENCE_BATCH = 256
+
+
+def scaled_lr(settings: Optimizer, batch_size: int) -> float:
+    """Return the highest learning rate at a global batch (linear scaling, Goyal et al. 2017)."""
+    return settings.lr * batch_size / REFERENCE_BATCH
+
+
+def rate_at(settings: Optimizer, step: int, total_steps: int) -> float:
+    """Return the share of the highest learning rate that step ``step`` (from 0) uses."""
+    warmup = round(settings.warmup * total_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    if settings.schedule == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    return settings.final_lr + (1 - settings.final_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def build_optimizer(
+    network: JointEmbedding, settings: Optimizer, batch_size: int
+) -> torch.optim.Optimizer:
+    """Build the optimiser of a network.
+
+    Every parameter group carries ``peak_lr``, its highest rate, ``constant``, whether it keeps
+    that rate, and ``predictor``, whether it holds the predictor.
+    """
+    lr = scaled_lr(settings, batch_size)
+    predictor = {id(p) for p in network.predictor.parameters()}
+    plain = set() if settings.decay_norm_and_bias else _norms_and_biases(network)
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            key = (id(parameter) in predictor, id(parameter) in plain)
+            groups.setdefault(key, []).append(parameter)
+    peak = {False: lr, True: lr * settings.predictor_lr}
+    described: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "lr": peak[of_predictor],
+            "peak_lr": peak[of_predictor],
+            "predictor": of_predictor,
+            "constant": of_predictor and settings.predictor_schedule == "constant",
+            "weight_decay": 0.0 if undecayed else settings.weight_decay,
+        }
+        for (of_predictor, undecayed), parameters in groups.items()
+    ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(described, lr=lr, momentum=settings.momentum)
+    if settings.name == "lars":
+        from timm.optim import Lars
+
+        # Groups without decay are not adapted: always_adapt is off.
+        return Lars(described, lr=lr, momentum=settings.momentum, trust_coeff=0.001)
+    if settings.name == "adam":
+        return torch.optim.Adam(described, lr=lr)
+    return torch.optim.AdamW(described, lr=lr)
+
+
+def _norms_and_biases(network: nn.Module) -> set[int]:
+    return {id(p) for p in network.parameters() if p.ndim <= 1}
+
+
+def set_rates(
+    optimizer: torch.optim.Optimizer, settings: Optimizer, step: int, total_steps: int
+) -> float:
+    """Set every group's rate for step ``step`` (from 0); return the encoder's."""
+    share = rate_at(settings, step, total_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * (1.0 if group["constant"] else share)
+    return float(next(g["lr"] for g in optimizer.param_groups if not g["predictor"]))

@@ -1,0 +1,95 @@
+"""Probes of a backbone with labels: how much a frozen representation says about the classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fullrank.data.augment import prepare
+from fullrank.data.settings import Augmentation
+from fullrank.data.sources import Images, Source
+from fullrank.measure.probe import knn_probe, linear_probe
+from fullrank.models.joint_embedding import JointEmbedding
+from fullrank.monitor.checkup import evaluating
+from fullrank.randomness import generator
+from fullrank.train.config import ProbeSettings
+
+
+class Prober:
+    """Probes networks on fixed labelled images, un-augmented, in eval mode.
+
+    Args:
+        source: the data set; probes are fitted on its training images and scored on its test
+            images, both drawn with a fixed permutation where there are more than asked for.
+        view: size and normalisation of the images.
+        settings: sizes and kinds of the probes.
+        device: where features are computed.
+    """
+
+    def __init__(
+        self, source: Source, view: Augmentation, settings: ProbeSettings, device: torch.device
+    ) -> None:
+        self.view, self.settings, self.device = view, settings, device
+        self.train = _labelled(source.train, settings.train)
+        self.test = _labelled(source.test, settings.test)
+        self.sets = (source.train, source.test)
+
+    @staticmethod
+    def possible(source: Source) -> bool:
+        """Say whether both splits have labels of two or more classes."""
+        parts = (_labelled(images, len(images)) for images in (source.train, source.test))
+        labels = [
+            images.labels_of(part)
+            for images, part in zip((source.train, source.test), parts, strict=True)
+        ]
+        return all(y is not None and len(y) > 0 for y in labels) and len(labels[0].unique()) > 1  # type: ignore[union-attr]
+
+    def features(self, network: JointEmbedding, images: Images, chosen: Tensor) -> Tensor:
+        """Return the backbone's features of some images, float32 ``(n, d)`` on the CPU."""
+        parts = []
+        with evaluating(network):
+            for part in chosen.split(500):
+                pixels = images.read(part, self.view.size).to(self.device)
+                view = prepare(pixels, self.view.size, self.view.mean, self.view.std)
+                parts.append(network.backbone(view).flatten(1).float().cpu())
+        return torch.cat(parts)
+
+    def __call__(self, network: JointEmbedding, linear: bool = True) -> dict[str, Any]:
+        """Return kNN and linear accuracy with their 95 % intervals, and the conditions."""
+        train_x = self.features(network, self.sets[0], self.train)
+        test_x = self.features(network, self.sets[1], self.test)
+        data = (
+            train_x,
+            self.sets[0].labels_of(self.train),
+            test_x,
+            self.sets[1].labels_of(self.test),
+        )
+        k = min(self.settings.k, len(train_x))
+        knn = knn_probe(*data, k=k)
+        result = {
+            "layer": "backbone",
+            "k": k,
+            "n_train": knn.n_train,
+            "n_test": knn.n_test,
+            "knn": knn.accuracy,
+            "knn_interval": [knn.low, knn.high],
+        }
+        if linear and self.settings.linear != "none":
+            ridge = linear_probe(*data, kind=self.settings.linear)
+            result |= {
+                "linear": ridge.accuracy,
+                "linear_interval": [ridge.low, ridge.high],
+                "linear_kind": ridge.kind,
+            }
+        return result
+
+
+def _labelled(images: Images, at_most: int) -> Tensor:
+    """Return at most so many labelled images, by a fixed permutation."""
+    order = torch.randperm(len(images), generator=generator(0, "probe"))
+    labels = images.labels_of(order)
+    if labels is None:
+        return order[:0]
+    return order[labels >= 0][:at_most]

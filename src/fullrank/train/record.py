@@ -1,0 +1,78 @@
+"""The record of a run: one JSON object a line, only ever appended to."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fullrank.train.storage import writing
+
+RECORD = "record.jsonl"
+
+
+def plain(value: Any) -> Any:
+    """Make ``value`` fit for JSON: rounded floats, and null for what is not finite."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+class Record:
+    """Appends events to ``record.jsonl`` of a run folder; each is on disk when ``write`` returns.
+
+    Args:
+        folder: the run folder.
+        active: false on processes that leave the writing to another.
+    """
+
+    def __init__(self, folder: Path, active: bool = True) -> None:
+        self.path = folder / RECORD
+        self.active = active
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event.
+
+        Raises:
+            UserError: the disk is full or cannot be written.
+        """
+        if not self.active:
+            return
+        line = json.dumps(plain({"event": event, **fields}), ensure_ascii=False)
+        with writing(self.path), self.path.open("ab+") as file:
+            if file.tell() and not self._ends_whole(file):
+                file.write(b"\n")  # a line was cut off when the process died
+            file.write(line.encode() + b"\n")
+
+    @staticmethod
+    def _ends_whole(file: BinaryIO) -> bool:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events on disk; a line that was cut off is left out."""
+        if not self.path.exists():
+            return
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+    def last(self, event: str) -> dict[str, Any] | None:
+        """Return the last event of a kind, if there is one."""
+        found = [e for e in self.events() if e.get("event") == event]
+        return found[-1] if found else None
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

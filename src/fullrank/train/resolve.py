@@ -1,0 +1,288 @@
+"""From what a user gave (a command line, keywords, YAML) to a resolved configuration.
+
+Which options exist depends on choices: ``--recipe.predictor.hidden`` is there if the predictor is
+an MLP. The choices are read first, from all sources; then a parser is made for exactly these
+options, typed by the settings' dataclasses, with the chosen recipe's values as defaults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fullrank.data.settings import DataSettings, data_family
+from fullrank.errors import UserError, unknown_name
+from fullrank.models.settings import FIELDS, Part
+from fullrank.models.settings.backbone import backbone_type
+from fullrank.recipes.recipe import Optimizer, Recipe
+from fullrank.recipes.registry import recipe as find_recipe
+from fullrank.train.config import CheckupSettings, Config, ProbeSettings, RunSettings
+
+# Groups that a plain word chooses a member of, and the key that the word is short for.
+CHOICES = {
+    "recipe": "name",
+    **{f"recipe.{f}": "kind" for f in FIELDS},
+    "data": "name",
+    "backbone": "name",
+}
+DEFAULTS = {"recipe.name": "simsiam", "data.name": "fashion-mnist", "backbone.name": "conv4"}
+GROUPS = ("optimizer", "checkup", "probe")
+
+
+def flatten(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values; ``{"data": "digits"}`` gives ``("data.name", "digits")``."""
+    for key, value in given.items():
+        dotted = prefix + str(key)
+        if isinstance(value, Mapping):
+            yield from flatten(value, dotted + ".")
+        elif dotted in CHOICES:
+            yield f"{dotted}.{CHOICES[dotted]}", value
+        else:
+            yield dotted, value
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a configuration file; errors name the file."""
+    try:
+        given = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"config: {path} cannot be read ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"config: {path} is not valid YAML: {error}.") from error
+    if not isinstance(given, dict):
+        raise UserError(f"config: {path} holds {type(given).__name__}. Allowed: a mapping of keys.")
+    return given
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The members of all groups, with the values that stand before the user's own."""
+
+    recipe: Recipe
+    parts: dict[str, Part]
+    data: DataSettings
+    backbone_name: str
+    backbone: Any
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Chosen:
+        """Read the choices from dotted keys.
+
+        Raises:
+            UserError: a name is not known.
+        """
+        picked = DEFAULTS | {k: v for k, v in given.items() if v is not None}
+        recipe = find_recipe(str(picked["recipe.name"])).preset(str(picked.get("preset", "paper")))
+        parts = {}
+        for name, kinds in FIELDS.items():
+            part = getattr(recipe, name)
+            kind = str(picked.get(f"recipe.{name}.kind", part.kind))
+            if kind not in kinds:
+                raise unknown_name(f"recipe.{name}", kind, kinds)
+            parts[name] = part if kind == part.kind else kinds[kind]()
+        full, backbone = backbone_type(str(picked["backbone.name"]))
+        data = DataSettings(name=str(picked["data.name"]))
+        data_family(data.name)
+        return cls(recipe, parts, data, full, backbone)
+
+    def parser(self) -> Any:
+        """Make the parser of exactly the options that these choices have."""
+        from jsonargparse import ArgumentParser
+
+        parser = ArgumentParser(prog="fullrank train", exit_on_error=False, add_help=False)
+        parser.add_argument("--recipe.name", type=str, default=self.recipe.name, help="the method")
+        for name, part in self.parts.items():
+            group = f"recipe.{name}"
+            kinds = ", ".join(FIELDS[name])
+            parser.add_argument(
+                f"--{group}.kind", type=str, default=part.kind, help=f"one of: {kinds}"
+            )
+            _add(parser, type(part), group, asdict(part))
+        _add(parser, DataSettings, "data", asdict(self.data))
+        _add(parser, self.backbone, "backbone", {"name": self.backbone_name})
+        training = self.recipe.training
+        _add(parser, Optimizer, "optimizer", asdict(training.optimizer))
+        _add(parser, CheckupSettings, "checkup", {})
+        _add(parser, ProbeSettings, "probe", {})
+        _add(parser, RunSettings, None, {"batch_size": training.batch_size})
+        return parser
+
+    def config(self, values: Mapping[str, Any]) -> Config:
+        """Make the configuration of parsed values.
+
+        Raises:
+            UserError: a value is out of range, or the choices contradict each other.
+        """
+        parts: dict[str, Any] = {}
+        for name, part in self.parts.items():
+            settings = {k: v for k, v in values["recipe"][name].items() if k != "kind"}
+            parts[name] = type(part)(**settings)
+        recipe = replace(self.recipe, **parts)
+        top = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
+        if top["steps"] is None and top["epochs"] is None:
+            top["epochs"] = self.recipe.training.epochs
+        config = Config(
+            recipe=recipe,
+            data=DataSettings(**values["data"]),
+            backbone=self.backbone(**values["backbone"]),
+            optimizer=Optimizer(**values["optimizer"]),
+            checkup=CheckupSettings(**values["checkup"]),
+            probe=ProbeSettings(**values["probe"]),
+            run=RunSettings(**top),
+        )
+        recipe.check(config.run.batch_size)
+        return config
+
+
+def _add(parser: Any, settings: type, group: str | None, defaults: Mapping[str, Any]) -> None:
+    parser.add_class_arguments(settings, group, as_group=True)
+    prefix = f"{group}." if group else ""
+    parser.set_defaults({prefix + key: value for key, value in defaults.items()})
+
+
+def option_names(parser: Any) -> list[str]:
+    """Return the dotted names of all options of ``parser``."""
+    options = (o for action in parser._actions for o in action.option_strings)
+    groups = {"help", *CHOICES, *GROUPS}
+    return sorted({o.removeprefix("--") for o in options if o.startswith("--")} - groups)
+
+
+def _unknown_option(key: str, known: Sequence[str]) -> UserError:
+    listing = "`fullrank train RECIPE --help` lists all options."
+    return unknown_name("option", f"--{key}", [f"--{k}" for k in known], listing)
+
+
+def resolve(given: Mapping[str, Any]) -> Config:
+    """Resolve nested or dotted keywords, or what a YAML file held.
+
+    Raises:
+        UserError: a key is unknown (the nearest is given), a value has the wrong type or range,
+            or the choices contradict each other.
+    """
+    flat = dict(flatten(given))
+    chosen = Chosen.of(flat)
+    flat.pop("preset", None)
+    if "backbone.name" in flat:
+        flat["backbone.name"] = chosen.backbone_name
+    parser = chosen.parser()
+    known = option_names(parser)
+    for key in flat:
+        if key not in known:
+            raise _unknown_option(key, known)
+    with _parser_errors():
+        parsed = parser.parse_object(flat)
+    return chosen.config(parsed.as_dict())
+
+
+def resolve_command_line(arguments: Sequence[str]) -> Config:
+    """Resolve the arguments of ``fullrank train``, without ``--help`` and ``--print_config``.
+
+    Raises:
+        UserError: as :func:`resolve`.
+    """
+    flat, tokens = _read_tokens(arguments)
+    chosen = Chosen.of(flat)
+    parser = chosen.parser()
+    known = option_names(parser)
+    from_files = {k: v for k, v in flat.items() if k not in tokens and k != "preset"}
+    for key in [*from_files, *tokens]:
+        if key not in known and key != "preset":
+            raise _unknown_option(key, known)
+    if "backbone.name" in tokens:
+        tokens["backbone.name"] = chosen.backbone_name
+    with _parser_errors():
+        parser.set_defaults(parser.parse_object(from_files).as_flat().__dict__)
+        parsed = parser.parse_args([f"--{k}={v}" for k, v in tokens.items() if k != "preset"])
+    return chosen.config(parsed.as_dict())
+
+
+def help_text(usage: str, arguments: Sequence[str]) -> str:
+    """Return the options of ``fullrank train`` for the choices among ``arguments``."""
+    with contextlib.suppress(IndexError):
+        flat, _ = _read_tokens(arguments)
+    chosen = Chosen.of(flat)
+    body = chosen.parser().format_help()
+    options = body[body.index("\n\n") :] if "\n\n" in body else body
+    preset = str(flat.get("preset", "paper"))
+    return usage.format(recipe=chosen.recipe.name, preset=preset) + options.rstrip() + "\n"
+
+
+def split_resume(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Take ``--resume RUN`` out of the arguments."""
+    rest = list(arguments)
+    for place, token in enumerate(rest):
+        name, equals, value = token.partition("=")
+        if name == "--resume":
+            if not equals and place + 1 >= len(rest):
+                raise UserError("option: --resume needs a run folder.")
+            value = value if equals else rest.pop(place + 1)
+            del rest[place]
+            return Path(value), rest
+    return None, rest
+
+
+def _read_tokens(arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return all dotted keys (files first, then the command line), and the command line's own."""
+    files: dict[str, Any] = {}
+    tokens: dict[str, str] = {}
+    rest = list(arguments)
+    if rest and not rest[0].startswith("-"):
+        tokens["recipe.name"] = rest.pop(0)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--"):
+            raise UserError(f"argument: {token!r} is not expected here. Allowed: --option value.")
+        name, equals, value = token.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"option: --{name} needs a value.")
+            value = rest.pop(0)
+        if name == "config":
+            files |= dict(flatten(read_yaml(value)))
+            continue
+        tokens[f"{name}.{CHOICES[name]}" if name in CHOICES else name] = value
+    return _overridden(files, tokens) | tokens, tokens
+
+
+def _overridden(files: dict[str, Any], tokens: Mapping[str, str]) -> dict[str, Any]:
+    """Drop from ``files`` what the command line replaces as a whole."""
+    lengths = {"steps": "epochs", "epochs": "steps"}
+    gone = {other for given, other in lengths.items() if given in tokens}
+    for group, key in CHOICES.items():
+        choice = f"{group}.{key}"
+        if choice in tokens and tokens[choice] != files.get(choice):
+            gone |= {name for name in files if name.startswith(f"{group}.")}
+    return {name: value for name, value in files.items() if name not in gone}
+
+
+@contextlib.contextmanager
+def _parser_errors() -> Iterator[None]:
+    """Turn what the parser refuses into a ``UserError``."""
+    from jsonargparse import ArgumentError
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    except (ArgumentError, TypeError, KeyError) as error:
+        raise UserError(_in_words(str(error))) from error
+
+
+def _in_words(message: str) -> str:
+    """Shorten the parser's message about a value of the wrong type."""
+    text = " ".join(message.removeprefix("Parser key ").split())
+    named = re.match(r'"(?P<key>[\w.]+)":', text)
+    given = re.search(r"(?:Got value|Given value): (?P<value>.*)$", text)
+    types = re.findall(r"Expected a (?:<class '(\w+)'>|typing\.Literal(\[.*?\]))", text)
+    if not (named and given and types):
+        return text
+    allowed = [a or "one of " + b.strip("[]") for a, b in types]
+    allowed = ["none" if a == "NoneType" else a for a in allowed]
+    return f"{named['key']}: {given['value']!r} is not allowed. Allowed: {' or '.join(allowed)}."

@@ -1,0 +1,60 @@
+"""Files that are whole or not there, and words for a disk that is full."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from fullrank.errors import UserError
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a disk that refuses to be written into a ``UserError`` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise UserError(
+            f"out: {path} cannot be written ({error.strerror}). What was written before is kept; "
+            "make room and go on with --resume."
+        ) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment it holds the old content or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with writing(path):
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+class WholeCheckpoint(TorchCheckpointIO):
+    """Lightning's checkpoints, written whole."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint; the one before stays if this fails."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(Path(path), buffer.getvalue())

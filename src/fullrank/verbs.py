@@ -1,0 +1,80 @@
+"""Every verb of the command line as one function of the same name and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fullrank.recipes.recipe import Recipe
+    from fullrank.train.run import Run
+
+
+def train(
+    recipe: str | Mapping[str, Any] | Recipe = "simsiam",
+    *,
+    data: str | Mapping[str, Any] = "fashion-mnist",
+    backbone: str | Mapping[str, Any] = "conv4",
+    preset: str = "paper",
+    resume: str | Path | None = None,
+    **options: Any,
+) -> Run:
+    """Train a published method from scratch, with vital signs, a verdict and a report.
+
+    ``train("simsiam", data="digits", backbone={"name": "conv4", "width": 8}, preset="small",
+    steps=200)`` is the command ``fullrank train simsiam --data digits --backbone conv4
+    --backbone.width 8 --preset small --steps 200``.
+
+    Args:
+        recipe: name of a recipe, or a mapping that replaces fields:
+            ``{"name": "simsiam", "predictor": "none"}``, or a ``Recipe`` made from a known one.
+        data: name of a data set, or a mapping of its settings.
+        backbone: name of a backbone, or a mapping of its settings.
+        preset: ``paper`` (the published heads, optimiser and augmentation) or ``small`` (for
+            small images on a processor).
+        resume: folder of an interrupted run to go on with; everything else then comes from there.
+        **options: any other setting by its name, nested (``optimizer={"lr": 0.1}``).
+
+    Returns:
+        The run: its folder, its status and its verdict. ``report.html`` is in the folder.
+
+    Raises:
+        UserError: a setting is unknown or not allowed, or data or device are not there.
+    """
+    from fullrank.recipes.recipe import Recipe
+    from fullrank.train.folder import config_of
+    from fullrank.train.resolve import resolve
+    from fullrank.train.run import run
+
+    if resume is not None:
+        folder = Path(resume)
+        return _reported(run(config_of(folder), resume=folder))
+    fields = recipe.to_dict() if isinstance(recipe, Recipe) else recipe
+    given = {"recipe": fields, "data": data, "backbone": backbone, "preset": preset, **options}
+    return _reported(run(resolve(given)))
+
+
+def _reported(done: Run) -> Run:
+    """Draw the report of a run that reached a verdict."""
+    if done.verdict is not None and done.status == "finished":
+        report(done.folder)
+    return done
+
+
+def report(*runs: str | Path, out: str | Path | None = None) -> Path:
+    """Draw one or several runs as one self-contained HTML page.
+
+    Args:
+        *runs: run folders; several are overlaid.
+        out: the page's path; by default ``report.html`` in the first run folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: a folder is not a run.
+    """
+    from fullrank.report.page import report as draw
+
+    return draw(list(runs), out)

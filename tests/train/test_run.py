@@ -1,0 +1,255 @@
+"""Laws of a run: exact resume, no trace of measuring, folders that are safe."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fullrank.errors import UserError
+from fullrank.recipes.registry import recipes
+from fullrank.train.folder import config_of
+from fullrank.train.record import Record
+from fullrank.train.resolve import resolve
+from fullrank.train.run import run
+
+TINY = {
+    "preset": "small",
+    "data": "digits",
+    "backbone": {"name": "conv4", "width": 2},
+    "batch_size": 64,
+    "steps": 12,
+    "threads": 1,
+    "device": "cpu",
+    "log_every": 1,
+    "checkup": {"size": 100},
+    "probe": {"train": 200, "test": 100},
+}
+
+
+def configure(out: Path, recipe="simsiam", **changes):
+    return resolve({"recipe": recipe, **TINY, "out": str(out), **changes})
+
+
+def state(folder: Path):
+    """All tensors of the last checkpoint, flattened under their names."""
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
+    found = dict(saved["state_dict"])
+    for key, value in saved["optimizer_states"][0]["state"].items():
+        found |= {f"optimizer.{key}.{k}": v for k, v in value.items() if torch.is_tensor(v)}
+    return found
+
+
+def assert_equal_states(a: Path, b: Path):
+    first, second = state(a), state(b)
+    assert first.keys() == second.keys()
+    different = [k for k in first if not torch.equal(first[k], second[k])]
+    assert not different
+
+
+def interrupt_after(folder: Path, lines: int):
+    """Send SIGINT to this process once the record has so many step lines."""
+
+    def watch():
+        while True:
+            if sum(e["event"] == "step" for e in Record(folder).events()) >= lines:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            time.sleep(0.002)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def events(folder: Path, kind: str):
+    return [e for e in Record(folder).events() if e["event"] == kind]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    return run(configure(folder))
+
+
+def test_a_run_folder_holds_all_that_is_promised(finished):
+    assert finished.status == "finished"
+    present = {p.name for p in finished.folder.iterdir()}
+    assert present >= {
+        "config.yaml",
+        "record.jsonl",
+        "checkpoints",
+        "encoder.safetensors",
+        "encoder.json",
+        "views.png",
+    }
+    kinds = {e["event"] for e in Record(finished.folder).events()}
+    assert kinds >= {"start", "checkup", "step", "probe", "verdict", "end"}
+    assert set(finished.verdict) == {"backbone", "embedding", "loss"}
+    networks = [e["network"] for e in events(finished.folder, "probe")]
+    assert networks == ["random-init", "run"]
+    steps = [e["step"] for e in events(finished.folder, "step")]
+    assert steps == list(range(1, 13))
+    checkups = events(finished.folder, "checkup")
+    assert (checkups[0]["step"], checkups[0]["network"]) == (0, "random-init")
+    assert checkups[-1]["step"] == 12
+
+
+def test_the_encoder_files_rebuild_the_backbone(finished):
+    import json
+
+    from fullrank.models.settings.backbone import backbone_type
+
+    about = json.loads((finished.folder / "encoder.json").read_text())
+    settings = about["backbone"]
+    name, kind = backbone_type(settings["name"])
+    network, _ = kind(**{**settings, "name": name}).build(about["channels"], about["size"])
+    network.load_state_dict(load_file(finished.folder / "encoder.safetensors"))
+
+
+def test_the_configuration_in_the_folder_runs_again_to_the_same_weights(finished, tmp_path):
+    from dataclasses import replace
+
+    config = config_of(finished.folder)
+    again = replace(config, run=replace(config.run, out=str(tmp_path / "again")))
+    assert again.identity() == config.identity()
+    run(again)
+    assert_equal_states(finished.folder, tmp_path / "again")
+
+
+def test_an_identical_run_is_found(finished):
+    before = (finished.folder / "record.jsonl").read_bytes()
+    found = run(configure(finished.folder))
+    assert found.status == "found"
+    assert found.verdict["embedding"] == finished.verdict["embedding"]
+    assert (finished.folder / "record.jsonl").read_bytes() == before
+
+
+def test_another_seed_gives_other_weights(finished, tmp_path):
+    run(configure(tmp_path / "other", seed=1))
+    first, second = state(finished.folder), state(tmp_path / "other")
+    assert any(not torch.equal(first[k], second[k]) for k in first)
+
+
+def test_measuring_leaves_no_trace_in_the_weights(finished, tmp_path):
+    often = configure(tmp_path / "often", checkup={"size": 100, "budget": 100.0, "count": 20})
+    never = configure(tmp_path / "never", checkup={"size": 100, "budget": 0.0, "count": 2})
+    run(often)
+    run(never)
+    assert len(events(tmp_path / "often", "checkup")) > len(events(tmp_path / "never", "checkup"))
+    assert_equal_states(tmp_path / "often", tmp_path / "never")
+
+
+@pytest.mark.parametrize("name", list(recipes()))
+def test_an_interrupted_run_resumes_bit_for_bit(name, tmp_path):
+    # Enough steps that the interrupt, sent after the fifth, cannot miss the run.
+    steps = {"steps": 40, "logger": "none", "checkup": {"size": 100, "count": 3}}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(configure(whole, name, **steps))
+    before = signal.getsignal(signal.SIGINT)
+    interrupt_after(broken, lines=5)
+    stopped = run(configure(broken, name, **steps))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert stopped.status == "interrupted"
+    step = events(broken, "interrupt")[-1]["step"]
+    assert 5 <= step < 40
+    assert f"--resume {broken}" in events(broken, "interrupt")[-1]["text"]
+    done = run(config_of(broken), resume=broken)
+    assert done.status == "finished"
+    assert_equal_states(whole, broken)
+    losses = [{e["step"]: e["loss"] for e in events(folder, "step")} for folder in (whole, broken)]
+    assert losses[0] == losses[1]
+
+
+def test_an_unfinished_run_is_not_overwritten(tmp_path):
+    folder = tmp_path / "run"
+    interrupt_after(folder, lines=2)
+    run(configure(folder, steps=60, logger="none"))
+    with pytest.raises(UserError, match=r"unfinished\. Go on with --resume"):
+        run(configure(folder, steps=60, logger="none"))
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_causes(tmp_path):
+    folder = tmp_path / "run"
+    done = run(
+        configure(
+            folder,
+            "vicreg",
+            steps=50,
+            optimizer={"lr": 1e20, "warmup": 0.0},
+            checkpoint_minutes=1e-9,
+            precision="32",
+        )
+    )
+    assert done.status == "stopped"
+    stop = events(folder, "stop")[-1]
+    assert "NaN or infinite" in stop["text"]
+    assert any("learning rate" in cause for cause in stop["causes"])
+    kept = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
+    assert kept["global_step"] < stop["step"]
+
+
+@pytest.mark.parametrize("name", list(recipes()))
+def test_every_recipe_trains_with_finite_losses(name, tmp_path):
+    run(configure(tmp_path, name, steps=50, data="shapes", **{"data.limit": 256, "data.size": 16}))
+    losses = [e["loss"] for e in events(tmp_path, "step")]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert sum(losses[-10:]) <= sum(losses[:10]) + 0.1 * abs(sum(losses[:10]))
+
+
+def test_a_folder_that_is_something_else_is_refused(tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and not a run"):
+        run(configure(tmp_path))
+    with pytest.raises(UserError, match="is a file"):
+        run(configure(tmp_path / "precious.txt"))
+
+
+def test_another_configuration_does_not_share_a_folder(finished):
+    with pytest.raises(UserError, match="another configuration"):
+        run(configure(finished.folder, seed=9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 5000}, "batch_size: 5000 is more than the 1297 training images"),
+        ({"batch_size": 1}, "no batch statistics"),
+        ({"device": "cuda"}, "device: 'cuda' is not on this machine"),
+        ({"device": "tpu"}, "device: 'tpu' is not on this machine"),
+        ({"data": "folder:/nowhere"}, "/nowhere"),
+    ],
+)
+def test_bad_input_leaves_no_folder_behind(changes, message, tmp_path):
+    if changes.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(UserError) as caught:
+        run(configure(tmp_path / "run", **changes))
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_a_run_cannot_be_resumed(tmp_path, finished):
+    with pytest.raises(UserError, match=r"has no config\.yaml"):
+        config_of(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        config_of(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="nothing left"):
+        run(config_of(finished.folder), resume=finished.folder)
+    with pytest.raises(UserError, match="--seed cannot change"):
+        config_of(finished.folder, ["--seed", "3"])
+
+
+def test_a_record_goes_on_after_a_line_that_was_cut_off(tmp_path):
+    record = Record(tmp_path)
+    record.write("step", step=1, loss=float("nan"))
+    with record.path.open("a") as file:
+        file.write('{"event": "st')
+    record.write("resume", step=1)
+    assert [e["event"] for e in record.events()] == ["step", "resume"]
+    assert next(record.events())["loss"] is None
