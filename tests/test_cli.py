@@ -153,6 +153,7 @@ def test_corrupt_images_are_named_and_skipped(tmp_path, capsys):
     assert main(["train", "simsiam", *line]) == 0
     warned = [e["text"] for e in Record(tmp_path / "run").events() if e["event"] == "warning"]
     assert any("7.png" in text for text in warned)
+    assert "1 unreadable image(s)" in capsys.readouterr().out
 
 
 def test_an_empty_folder_and_one_image_are_refused(tmp_path, capsys):

@@ -163,7 +163,11 @@ def print_verdict(run: Run) -> None:
     loss = verdict.get("loss") or {}
     if loss.get("at_collapsed_value"):
         console.print(f"[bold]loss:[/bold] {loss['text']}")
-    probes = {e["network"]: e for e in Record(run.folder).events() if e["event"] == "probe"}
+    events = list(Record(run.folder).events())
+    skipped = [e["text"] for e in events if e["event"] == "warning" and "skipped" in e["text"]]
+    if skipped:
+        console.print(f"[bold]data:[/bold] {len(skipped)} unreadable image(s), named in the record")
+    probes = {e["network"]: e for e in events if e["event"] == "probe"}
     if {"run", "random-init"} <= probes.keys():
         for name in ("knn", "linear"):
             if name in probes["run"]:

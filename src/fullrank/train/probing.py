@@ -56,7 +56,7 @@ class Prober:
                 parts.append(network.backbone(view).flatten(1).float().cpu())
         return torch.cat(parts)
 
-    def __call__(self, network: JointEmbedding, linear: bool = True) -> dict[str, Any]:
+    def __call__(self, network: JointEmbedding) -> dict[str, Any]:
         """Return kNN and linear accuracy with their 95 % intervals, and the conditions."""
         train_x = self.features(network, self.sets[0], self.train)
         test_x = self.features(network, self.sets[1], self.test)
@@ -76,7 +76,7 @@ class Prober:
             "knn": knn.accuracy,
             "knn_interval": [knn.low, knn.high],
         }
-        if linear and self.settings.linear != "none":
+        if self.settings.linear != "none":
             ridge = linear_probe(*data, kind=self.settings.linear)
             result |= {
                 "linear": ridge.accuracy,

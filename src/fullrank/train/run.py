@@ -167,8 +167,7 @@ class _Session:
         finite = callbacks.FiniteLoss(record, every)
         checkups = callbacks.Checkups(record, self.held_out, self.config, self.steps)
         if self.config.checkup.probe and self.prober:
-            prober = self.prober
-            checkups.probe = lambda network: prober(network, linear=False)
+            checkups.probe = self.prober
         lines = callbacks.StepRecord(record, every, self.config.run.batch_size)
         checkpoints = callbacks.Checkpoints(self.folder, self.config.run.checkpoint_minutes, finite)
         interrupt = callbacks.Interrupt()
@@ -274,9 +273,7 @@ class _Session:
         ok = finite.check(trainer)
         if ok:
             checkpoints.write(trainer)
-        if trainer.is_global_zero and module.stream is not None:
-            for path, reason in sorted(module.stream.skipped.items()):
-                self.record.write("warning", text=f"skipped {path}: {reason}")
+        self._name_skipped()
         if not ok:
             return Run(self.folder, "stopped", None)
         if step < self.steps:
@@ -300,6 +297,12 @@ class _Session:
                 images_per_second=step * self.config.run.batch_size / seconds,
             )
         return Run(self.folder, "finished", verdict)
+
+    def _name_skipped(self) -> None:
+        """Name every image that could not be read."""
+        unreadable = self.source.train.skipped | self.source.test.skipped
+        for path, reason in sorted(unreadable.items()):
+            self.record.write("warning", text=f"skipped {path}: {reason}")
 
     def _probe(self, step: int) -> None:
         """Probe the trained and the random-init network, if there are labels."""
