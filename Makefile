@@ -21,6 +21,7 @@ test: $(INSTALLED)
 ## Regenerate the numbers in docs/evidence.
 evidence: $(INSTALLED)
 	$(BIN)/python examples/fashion_mnist.py
+	$(BIN)/python examples/verdict_margins.py
 
 ## Compare speeds side by side.
 bench: $(INSTALLED)

@@ -18,6 +18,7 @@ SETTINGS = {
     "data": "digits",
     "backbone": {"name": "conv4", "width": 16},
     "steps": 300,
+    "threads": 1,  # so small a network is fastest on one core
     "checkup": {"size": 500, "budget": 0.25},
     "logger": "none",
 }

@@ -73,7 +73,9 @@ CLAIMS = (
         "without stop-gradient, without output batch norm",
         "Without stop-gradient it collapses completely.",
         "spread of the embedding below 0.01 and the verdict complete collapse, in every seed.",
-        lambda rs: all(r["spread"] < 0.01 and r["verdict"] == "complete collapse" for r in rs),
+        lambda rs: all(
+            r["last"]["spread"] < 0.01 and r["verdict"] == "complete collapse" for r in rs
+        ),
     ),
     Claim(
         "without predictor, with output batch norm",
@@ -81,19 +83,19 @@ CLAIMS = (
         "the rank is gone.",
         "standard deviation of the unit embedding times √d above 0.9 and the verdict dimensional "
         "collapse, in every seed.",
-        lambda rs: all(r["std"] > 0.9 and r["verdict"] == "dimensional collapse" for r in rs),
+        lambda rs: all(
+            r["last"]["std"] > 0.9 and r["verdict"] == "dimensional collapse" for r in rs
+        ),
     ),
 )
 
 
-def one_run(job: tuple[str, int, int, str]) -> dict[str, Any]:
-    """Train one arm with one seed (an identical run is found instead) and read its record."""
-    arm, seed, steps, store = job
-    out = Path(store) / f"{list(ARMS).index(arm)}-{seed}-{steps}"
-    run = fullrank.train(ARMS[arm], **SETTINGS, steps=steps, seed=seed, out=str(out))
-    lines = (out / "record.jsonl").read_text().splitlines()
-    events = [json.loads(line) for line in lines]
-    last = [e for e in events if e["event"] == "checkup"][-1]["layers"]["embedding"]
+def one_run(job: tuple[str, dict[str, Any], int, int]) -> dict[str, Any]:
+    """Train one arm with one seed and read its record; an identical run is found instead."""
+    arm, recipe, seed, steps = job
+    run = fullrank.train(recipe, **SETTINGS, steps=steps, seed=seed)
+    events = [json.loads(line) for line in (run.folder / "record.jsonl").read_text().splitlines()]
+    checkups = [e["layers"]["embedding"] for e in events if e["event"] == "checkup"]
     probes = {e["network"]: e for e in events if e["event"] == "probe"}
     assert run.verdict is not None
     return {
@@ -101,11 +103,31 @@ def one_run(job: tuple[str, int, int, str]) -> dict[str, Any]:
         "seed": seed,
         "verdict": run.verdict["embedding"]["kind"],
         "seconds": next(e["seconds"] for e in events if e["event"] == "end"),
+        "first": checkups[0],
+        "last": checkups[-1],
         "probe": probes["run"],
         "random": probes["random-init"],
         "environment": events[0]["environment"],
-        **{k: last[k] for k in ("spread", "std", "effective_rank", "participation_ratio", "d")},
     }
+
+
+def run_all(
+    arms: dict[str, dict[str, Any]], seeds: tuple[int, ...], steps: int, workers: int
+) -> list[dict[str, Any]]:
+    """Run every arm on every seed, one run a process, and say how each went."""
+    jobs = [(arm, recipe, seed, steps) for seed in seeds for arm, recipe in arms.items()]
+    results = []
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for result in pool.map(one_run, jobs):
+            last = result["last"]
+            print(
+                f"seed {result['seed']}  {result['arm']:<50} {result['verdict']:<20} "
+                f"spread {last['spread']:.4f}  rank {last['effective_rank']:.1f}  "
+                f"kNN {gain(result, 'knn'):+.1f}  linear {gain(result, 'linear'):+.1f}",
+                flush=True,
+            )
+            results.append(result)
+    return results
 
 
 def interval(values: list[float]) -> str:
@@ -140,7 +162,7 @@ def page(results: list[dict[str, Any]], steps: int) -> Iterator[str]:
         rows = [r for r in results if r["arm"] == arm]
         verdicts = " / ".join(sorted({r["verdict"] for r in rows}))
         cells = [
-            interval([r[k] for r in rows])
+            interval([r["last"][k] for r in rows])
             for k in ("spread", "std", "effective_rank", "participation_ratio")
         ]
         for probe in ("knn", "linear"):
@@ -160,23 +182,12 @@ def page(results: list[dict[str, Any]], steps: int) -> Iterator[str]:
 
 def main(
     out: Path = Path("docs/evidence/fashion-mnist.md"),
-    store: Path = Path("runs/evidence"),
     seeds: tuple[int, ...] = SEEDS,
     steps: int = STEPS,
     workers: int = 2,
 ) -> None:
     """Run every arm on every seed and write the page."""
-    jobs = [(arm, seed, steps, str(store)) for seed in seeds for arm in ARMS]
-    results = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for result in pool.map(one_run, jobs):
-            print(
-                f"seed {result['seed']}  {result['arm']:<50} {result['verdict']:<20} "
-                f"spread {result['spread']:.4f}  rank {result['effective_rank']:.1f}  "
-                f"kNN {gain(result, 'knn'):+.1f}  linear {gain(result, 'linear'):+.1f}",
-                flush=True,
-            )
-            results.append(result)
+    results = run_all(ARMS, seeds, steps, workers)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n".join(page(results, steps)) + "\n")
     print(f"written: {out}")
@@ -185,7 +196,6 @@ def main(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/fashion-mnist.md"))
-    parser.add_argument("--store", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    main(given.out, given.store, workers=given.workers)
+    main(given.out, workers=given.workers)

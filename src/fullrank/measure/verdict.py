@@ -15,7 +15,7 @@ from typing import Any, Literal
 Kind = Literal["healthy", "complete collapse", "dimensional collapse"]
 
 # Shares of the reference below which a layer counts as collapsed, set between what collapsed and
-# healthy runs of the five first recipes show on Fashion-MNIST (docs/verdicts.md gives the table).
+# healthy runs of the five first recipes show on Fashion-MNIST (docs/evidence/verdict-margins.md).
 SPREAD_SHARE = 1 / 20
 RANK_SHARE = 1 / 6
 

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from fullrank.measure.pairs import batch_spread
 from fullrank.train.callbacks import Checkups, StepRecord
@@ -37,11 +38,15 @@ class ProgressDisplay(Callback):
         console = Console(stderr=True)
         if not console.is_terminal or not trainer.is_global_zero:
             return
+
+        def whole() -> Column:
+            return Column(no_wrap=True, overflow="ignore", min_width=1)
+
         self.progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[signs]}"),
+            TextColumn("[bold]{task.description}", table_column=whole()),
+            BarColumn(bar_width=8),
+            MofNCompleteColumn(table_column=whole()),
+            TextColumn("{task.fields[signs]}", table_column=whole()),
             TimeRemainingColumn(compact=True),
             console=console,
         )
@@ -66,8 +71,8 @@ class ProgressDisplay(Callback):
             rank = self.checkups.latest["layers"]["embedding"]
             signs.append(f"rank {rank['effective_rank']:.1f}/{rank['d']}")
         if self.steps.speed:
-            signs.append(f"{self.steps.speed:,.0f} img/s")
-        return "  ".join(signs)
+            signs.append(f"{self.steps.speed:.0f} img/s")
+        return " · ".join(signs)
 
     def close(self) -> None:
         """Stop drawing and leave the last line."""
