@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from fashion_mnist import SEEDS, STEPS, run_all
-
 from fullrank.measure.verdict import RANK_SHARE, SPREAD_SHARE
 
 NO_NORM = {"projector": {"last_norm": "none"}}
