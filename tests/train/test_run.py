@@ -151,10 +151,11 @@ def test_an_interrupted_run_resumes_bit_for_bit(name, tmp_path):
     steps = {"steps": 40, "logger": "none", "checkup": {"size": 100, "count": 3}}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(configure(whole, name, **steps))
-    before = signal.getsignal(signal.SIGINT)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
     interrupt_after(broken, lines=5)
     stopped = run(configure(broken, name, **steps))
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in numbers] == before
     assert stopped.status == "interrupted"
     step = events(broken, "interrupt")[-1]["step"]
     assert 5 <= step < 40
@@ -239,7 +240,7 @@ def test_what_is_not_a_run_cannot_be_resumed(tmp_path, finished):
         config_of(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         config_of(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="nothing left"):
+    with pytest.raises(UserError, match="nothing left to do"):
         run(config_of(finished.folder), resume=finished.folder)
     with pytest.raises(UserError, match="--seed cannot change"):
         config_of(finished.folder, ["--seed", "3"])
@@ -253,3 +254,50 @@ def test_a_record_goes_on_after_a_line_that_was_cut_off(tmp_path):
     record.write("resume", step=1)
     assert [e["event"] for e in record.events()] == ["step", "resume"]
     assert next(record.events())["loss"] is None
+
+
+def test_a_run_cut_off_after_its_last_step_is_concluded_by_resuming(finished, tmp_path):
+    """Killed while it probed: all steps are done, the verdict is missing."""
+    import shutil
+
+    folder = tmp_path / "cut"
+    shutil.copytree(finished.folder, folder)
+    late = ("probe", "verdict", "end")
+    kept = [
+        line
+        for line in (folder / "record.jsonl").read_text().splitlines(keepends=True)
+        if not any(f'"event": "{kind}"' in line for kind in late)
+    ]
+    (folder / "record.jsonl").write_text("".join(kept))
+    done = run(config_of(folder), resume=folder)
+    assert done.status == "finished"
+    assert done.verdict == finished.verdict
+    assert_equal_states(folder, finished.folder)
+    assert [e["knn"] for e in events(folder, "probe")] == [
+        e["knn"] for e in events(finished.folder, "probe")
+    ]
+
+
+def test_steps_that_a_resume_takes_back_are_not_current(tmp_path):
+    record = Record(tmp_path)
+    for step in (1, 2, 3):
+        record.write("step", step=step, loss=float(step))
+    record.write("resume", step=1)
+    record.write("step", step=2, loss=9.0)
+    assert [(e["event"], e["step"]) for e in record.current()] == [
+        ("step", 1),
+        ("resume", 1),
+        ("step", 2),
+    ]
+
+
+def test_a_damaged_checkpoint_is_named(finished, tmp_path):
+    import shutil
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished.folder, folder)
+    record = folder / "record.jsonl"
+    record.write_text("".join(record.read_text().splitlines(keepends=True)[:-1]))
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK broken")
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        run(config_of(folder), resume=folder)

@@ -5,11 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
 from fullrank.errors import UserError
 from fullrank.models.heads import mlp
+
+
+class GlobalAverage(nn.Module):
+    """The mean of each channel over all positions: ``(n, c, h, w)`` to ``(n, c)``.
+
+    Its gradient lies in memory as its input does. That of ``nn.AdaptiveAvgPool2d(1)`` never is
+    channels-last, and a ReLU whose gradient lies otherwise than its input takes 20 times as long
+    on a processor.
+    """
+
+    def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
+        """Average ``input`` over height and width."""
+        if input.is_contiguous(memory_format=torch.channels_last):
+            return input.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+        return input.flatten(2).mean(2)
 
 
 def conv4(channels: int, width: int, out: int | None, stem_stride: int) -> tuple[nn.Module, int]:
@@ -23,7 +39,7 @@ def conv4(channels: int, width: int, out: int | None, stem_stride: int) -> tuple
     if out is not None:
         layers += _conv(before, out, kernel=1, stride=1)
         before = out
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), before
+    return nn.Sequential(*layers, GlobalAverage()), before
 
 
 def _conv(before: int, after: int, kernel: int, stride: int) -> list[nn.Module]:
@@ -78,6 +94,7 @@ def resnet(
         network.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.bn1 = nn.BatchNorm2d(width)
+    network.avgpool = GlobalAverage()
     network.fc = nn.Identity()
     return network, width * 8 * block.expansion  # type: ignore[attr-defined]
 

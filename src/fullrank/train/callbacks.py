@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fullrank.errors import UserError
 from fullrank.monitor.checkup import SETTLING_STEPS, HeldOut, calibrated, take_vitals
 from fullrank.monitor.schedule import TimeBudget, checkup_steps
 from fullrank.train.config import Config
@@ -202,14 +201,16 @@ class Interrupt(Callback):
             self.asked = True
             trainer.should_stop = True
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back before the trainer gives back its own."""
+        self.restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, error: Any) -> None:
+        """Give the signals back before the trainer gives back its own."""
+        self.restore()
+
     def restore(self) -> None:
-        """Give the signals back."""
+        """Give the signals back to whoever had them."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
-
-
-def refuse_resume_beyond(step: int, total: int) -> None:
-    """Refuse to resume a run that has no steps left."""
-    if step >= total:
-        raise UserError(f"resume: the run is at step {step} of {total}; there is nothing left.")

@@ -67,6 +67,15 @@ class Record:
             except json.JSONDecodeError:
                 continue
 
+    def current(self) -> list[dict[str, Any]]:
+        """Return the events without those that a resume from an earlier step took back."""
+        kept: list[dict[str, Any]] = []
+        for event in self.events():
+            if event.get("event") == "resume":
+                kept = [e for e in kept if e.get("step", 0) <= event["step"]]
+            kept.append(event)
+        return kept
+
     def last(self, event: str) -> dict[str, Any] | None:
         """Return the last event of a kind, if there is one."""
         found = [e for e in self.events() if e.get("event") == event]

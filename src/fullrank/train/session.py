@@ -1,0 +1,269 @@
+"""The objects of one run, and its fit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import time
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from fullrank.data.augment import Augment
+from fullrank.data.grid import views_grid
+from fullrank.data.settings import Augmentation, resolve_augmentation
+from fullrank.data.sources import Source
+from fullrank.errors import UserError
+from fullrank.models.batch_norm import has_batch_norm, synchronise_batch_norm
+from fullrank.models.convolution import make_point_safe
+from fullrank.models.joint_embedding import JointEmbedding
+from fullrank.monitor.checkup import HeldOut
+from fullrank.randomness import derive_seed, generator
+from fullrank.train import callbacks, hardware
+from fullrank.train.config import Config
+from fullrank.train.module import JointEmbeddingModule
+from fullrank.train.probing import Prober
+from fullrank.train.progress import ProgressDisplay
+from fullrank.train.record import Record, now
+from fullrank.train.storage import WholeCheckpoint, writing
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How far the training of a run came.
+
+    Attributes:
+        step: steps done since the run began.
+        steps: steps done in this call, fewer after a resume.
+        seconds: that this call took.
+        finite: whether all losses were.
+    """
+
+    step: int
+    steps: int
+    seconds: float
+    finite: bool
+
+
+class Session:
+    """The objects of one run, made from its configuration.
+
+    Raises:
+        UserError: the configuration asks for what data or network cannot give.
+    """
+
+    def __init__(self, config: Config, source: Source, folder: Path, device: str) -> None:
+        assert config.run.steps is not None
+        self.config, self.source, self.folder = config, source, folder
+        self.steps, self.seed = config.run.steps, config.run.seed
+        self.kind, self.precision = device, hardware.precision(config.run, device)
+        self.device = torch.device(device)
+        self.views = self._augmentation()
+        self.augment = Augment(self.views, source.channels)
+        self.network = self.fresh_network()
+        self._check_batch_norm()
+        held_out = generator(self.seed, "held-out")
+        chosen = torch.randperm(len(source.test), generator=held_out)[: config.checkup.size]
+        self.record = Record(folder, active=int(os.environ.get("LOCAL_RANK", "0")) == 0)
+        images = source.test.read(chosen, source.size)
+        self.held_out = HeldOut(images, self.augment, self.seed, self.device)
+        self.prober = None
+        if Prober.possible(source):
+            self.prober = Prober(source, self.views[0], config.probe, self.device)
+        elif config.checkup.probe:
+            raise UserError(
+                f"checkup.probe: {config.data.name} has no labels to probe with. Allowed: false."
+            )
+
+    def _augmentation(self) -> tuple[Augmentation, ...]:
+        views = self.config.recipe.views
+        changes = {
+            name: getattr(views, name)
+            for name in ("min_scale", "flip", "strength", "grey", "blur", "solarise", "noise")
+        }
+        return resolve_augmentation(
+            views.augment,  # type: ignore[attr-defined]
+            self.config.data.name,
+            views.size or self.source.size,  # type: ignore[attr-defined]
+            self.source.channels,
+            views.count,  # type: ignore[attr-defined]
+            **changes,
+        )
+
+    def fresh_network(self) -> JointEmbedding:
+        """Build the network; its weights depend on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, "initialisation"))
+            network = self.config.recipe.build(
+                self.config.backbone, self.source.channels, self.views[0].size
+            )
+        if self.kind == "cpu" and self.precision == "bf16":
+            make_point_safe(network)
+        return network.to(memory_format=torch.channels_last)
+
+    def _check_batch_norm(self) -> None:
+        local = self.config.run.batch_size // self.config.run.devices
+        if local == 1 and has_batch_norm(self.network) and self.config.run.devices == 1:
+            raise UserError(
+                "batch_size: 1 image has no batch statistics, and this network has batch norm. "
+                "Allowed: 2 or more."
+            )
+
+    def fit(self, resume: bool) -> Fitted:
+        """Train until the last step, Ctrl-C, or a loss that is not finite.
+
+        Whatever happens, the state after the last whole step with a finite loss is on disk when
+        this returns.
+        """
+        if self.config.run.devices > 1:
+            synchronise_batch_norm(self.network)
+        options = {
+            "images": self.source.train,
+            "augment": self.augment,
+            "batch_size": self.config.run.batch_size,
+            "seed": self.seed,
+            "workers": self.config.data.workers,
+        }
+        module = JointEmbeddingModule(self.network, options, self.config.optimizer, self.steps)
+        every = self.config.run.log_every or max(1, self.steps // 200)
+        finite = callbacks.FiniteLoss(self.record, every)
+        checkups = callbacks.Checkups(self.record, self.held_out, self.config, self.steps)
+        if self.config.checkup.probe:
+            checkups.probe = self.prober
+        lines = callbacks.StepRecord(self.record, every, self.config.run.batch_size)
+        checkpoints = callbacks.Checkpoints(self.folder, self.config.run.checkpoint_minutes, finite)
+        interrupt = callbacks.Interrupt()
+        display = ProgressDisplay(self.config.recipe.title, lines, checkups, every)
+        trainer = self._trainer([lines, finite, checkups, checkpoints, interrupt, display])
+        before = self._resumed_step() if resume else 0
+        if resume:
+            self.record.write("resume", step=before, time=now())
+        else:
+            self._write_start()
+        started = time.perf_counter()
+        try:
+            with writing(self.folder), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="lightning")
+                warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+                checkpoint = str(self.folder / callbacks.LAST) if resume else None
+                trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
+        finally:
+            display.close()
+            interrupt.restore()
+        step, ok = trainer.global_step, finite.check(trainer)
+        if ok:
+            checkpoints.write(trainer)
+        self._name_skipped()
+        if ok and step < self.steps:
+            text = f"interrupted after step {step}; go on with --resume {self.folder}"
+            self.record.write("interrupt", step=step, text=text)
+        return Fitted(step, step - before, time.perf_counter() - started, ok)
+
+    def _resumed_step(self) -> int:
+        """Return the step of the last checkpoint.
+
+        Raises:
+            UserError: the run is finished already, or the checkpoint is damaged.
+        """
+        if self.record.last("end") is not None:
+            raise UserError(f"resume: {self.folder} is finished; there is nothing left to do.")
+        path = self.folder / callbacks.LAST
+        try:
+            return int(torch.load(path, weights_only=False, map_location="cpu")["global_step"])
+        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise UserError(f"resume: {path} is damaged and cannot be read ({error}).") from error
+
+    def _trainer(self, hooks: list[Any]) -> Trainer:
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return Trainer(
+            accelerator={"cuda": "gpu"}.get(self.kind, self.kind),
+            devices=self.config.run.devices,
+            strategy="ddp" if self.config.run.devices > 1 else "auto",
+            precision="bf16-mixed" if self.precision == "bf16" else "32-true",
+            max_steps=self.steps,
+            max_epochs=-1,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            logger=_logger(self.config.run.logger, self.folder),
+            log_every_n_steps=1,
+            callbacks=hooks,
+            plugins=[WholeCheckpoint()],
+            default_root_dir=self.folder,
+        )
+
+    def _write_start(self) -> None:
+        recipe, batch = self.config.recipe, self.config.run.batch_size
+        network = self.network
+        parts = {"backbone": network.backbone, "projector": network.projector}
+        parts["predictor"] = network.predictor
+        self.record.write(
+            "start",
+            time=now(),
+            fullrank=version("fullrank"),
+            hash=self.config.identity(),
+            recipe=recipe.name,
+            title=recipe.title,
+            paper=str(recipe.paper),
+            diagram=recipe.diagram(self.config.backbone.describe()),
+            prevents=[
+                {"mechanism": p.mechanism, "collapse": p.collapse} for p in recipe.standing()
+            ],
+            data=self.config.data.name,
+            n_train=len(self.source.train),
+            n_held_out=len(self.held_out),
+            steps=self.steps,
+            batch_size=batch,
+            collapsed_loss=self.collapsed_loss(),
+            parameters={
+                name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()
+            },
+            environment=hardware.environment(self.kind, self.precision),
+        )
+        if self.record.active:
+            pixels = self.source.train.read(torch.arange(min(8, len(self.source.train))))
+            views_grid(
+                pixels, self.augment(pixels, self.seed), self.folder / "views.png", self.views
+            )
+
+    def collapsed_loss(self) -> float:
+        """Return the loss that a constant embedding would show in this run."""
+        features = self.network.backbone
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            side = self.views[0].size
+            example = torch.zeros(2, self.source.channels, side, side)
+            mode = features.training
+            dim = features.eval()(example).flatten(1).shape[1]
+            features.train(mode)
+        return self.config.recipe.collapsed_loss(dim, self.config.run.batch_size)
+
+    def _name_skipped(self) -> None:
+        """Name every image that could not be read."""
+        unreadable = self.source.train.skipped | self.source.test.skipped
+        for path, reason in sorted(unreadable.items()):
+            self.record.write("warning", text=f"skipped {path}: {reason}")
+
+
+def _logger(name: str, folder: Path) -> Any:
+    """Return Lightning's logger of an experiment tracker."""
+    from lightning.pytorch import loggers
+
+    if name == "none":
+        return False
+    if name == "csv":
+        return loggers.CSVLogger(folder, name="logs", version="")
+    if name == "tensorboard":
+        return loggers.TensorBoardLogger(folder, name="logs", version="")
+    if name == "wandb":
+        return loggers.WandbLogger(save_dir=folder, name=folder.name)
+    return loggers.MLFlowLogger(run_name=folder.name)
