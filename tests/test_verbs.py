@@ -53,7 +53,10 @@ def test_train_makes_a_run_with_a_report(tmp_path):
 
 def test_a_recipe_object_and_a_mapping_are_the_same(tmp_path):
     ablated = replace(recipe("simsiam").preset("small"), predictor=NoPredictor())
-    a = fullrank.train(ablated, **TINY, out=str(tmp_path / "a"))
+    without = {k: v for k, v in TINY.items() if k != "preset"}
+    a = fullrank.train(ablated, **without, out=tmp_path / "a")
+    with pytest.raises(fullrank.UserError, match="which has its own"):
+        fullrank.train(ablated, **TINY)
     b = fullrank.train({"name": "simsiam", "predictor": "none"}, **TINY, out=str(tmp_path / "b"))
     assert config_of(a.folder).identity() == config_of(b.folder).identity()
 

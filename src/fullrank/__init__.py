@@ -7,6 +7,6 @@ __version__ = "0.1.0"
 import fullrank.report
 import fullrank.train  # noqa: F401
 from fullrank.errors import UserError
-from fullrank.verbs import report, train
+from fullrank.verbs import load_encoder, report, train
 
-__all__ = ["UserError", "__version__", "report", "train"]
+__all__ = ["UserError", "__version__", "load_encoder", "report", "train"]

@@ -32,7 +32,7 @@ options:
 examples:
   fullrank train simsiam --data fashion-mnist --backbone conv4 --preset small
   fullrank train byol --data folder:photos --backbone resnet18 --epochs 100
-  fullrank train simsiam --recipe.predictor none --data digits --preset small
+  fullrank train simsiam --recipe.predictor none --data digits --preset small --steps 300
   fullrank report runs/*
 """
 
@@ -70,10 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
+    if argv[0:1] == ["help"] and len(argv) > 1:
+        argv = [*argv[1:], "--help"]
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(USAGE, end="")
         return 0
-    if argv[0] == "--version":
+    if argv[0] in ("--version", "-V"):
         print(f"fullrank {__version__}")
         return 0
     commands: dict[str, Callable[[list[str]], int]] = {
@@ -118,7 +120,7 @@ def _train_run(argv: list[str]) -> int:
     config = resolve_command_line(rest) if resume is None else config_of(resume, rest)
     from fullrank.train.run import run
 
-    done = run(config, resume)
+    done = run(config, resume, announce=lambda text: print(text, file=sys.stderr, flush=True))
     if int(os.environ.get("LOCAL_RANK", "0")) != 0:
         return 0
     if done.status == "interrupted":
@@ -161,7 +163,7 @@ def print_verdict(run: Run) -> None:
         for sentence in judged["evidence"]:
             console.print(f"  {sentence}", markup=False)
     loss = verdict.get("loss") or {}
-    if loss.get("at_collapsed_value"):
+    if loss:
         console.print(f"[bold]loss:[/bold] {loss['text']}")
     events = list(Record(run.folder).events())
     skipped = [e["text"] for e in events if e["event"] == "warning" and "skipped" in e["text"]]
@@ -173,7 +175,7 @@ def print_verdict(run: Run) -> None:
             if name in probes["run"]:
                 ours, random = (100 * probes[network][name] for network in ("run", "random-init"))
                 console.print(
-                    f"[bold]{name} probe:[/bold] {ours:.1f} % "
+                    f"[bold]{name} probe:[/bold] {ours:.1f}% "
                     f"({ours - random:+.1f} points against the random-init network)"
                 )
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fullrank.errors import UserError
+
 if TYPE_CHECKING:
     from fullrank.recipes.recipe import Recipe
+    from fullrank.train.encoder import Encoder
     from fullrank.train.run import Run
 
 
@@ -16,7 +19,7 @@ def train(
     *,
     data: str | Mapping[str, Any] = "fashion-mnist",
     backbone: str | Mapping[str, Any] = "conv4",
-    preset: str = "paper",
+    preset: str | None = None,
     resume: str | Path | None = None,
     **options: Any,
 ) -> Run:
@@ -31,8 +34,8 @@ def train(
             ``{"name": "simsiam", "predictor": "none"}``, or a ``Recipe`` made from a known one.
         data: name of a data set, or a mapping of its settings.
         backbone: name of a backbone, or a mapping of its settings.
-        preset: ``paper`` (the published heads, optimiser and augmentation) or ``small`` (for
-            small images on a processor).
+        preset: ``paper`` (the default: the published heads, optimiser and augmentation) or
+            ``small`` (for small images on a processor). A ``Recipe`` brings its own.
         resume: folder of an interrupted run to go on with; everything else then comes from there.
         **options: any other setting by its name, nested (``optimizer={"lr": 0.1}``).
 
@@ -44,15 +47,26 @@ def train(
     """
     from fullrank.recipes.recipe import Recipe
     from fullrank.train.folder import config_of
-    from fullrank.train.resolve import resolve
+    from fullrank.train.resolve import flatten, resolve
     from fullrank.train.run import run
 
     if resume is not None:
         folder = Path(resume)
         return _reported(run(config_of(folder), resume=folder))
-    fields = recipe.to_dict() if isinstance(recipe, Recipe) else recipe
-    given = {"recipe": fields, "data": data, "backbone": backbone, "preset": preset, **options}
-    return _reported(run(resolve(given)))
+    given: dict[str, Any] = {"data": data, "backbone": backbone}
+    if isinstance(recipe, Recipe):
+        if preset is not None:
+            raise UserError(
+                f"preset: {preset!r} given with a Recipe, which has its own. "
+                f"Allowed: none, and recipe.preset({preset!r})."
+            )
+        given |= {"recipe": recipe.to_dict(), **recipe.training.to_dict()}
+        if options.keys() & {"steps", "epochs"}:
+            del given["epochs"]
+    else:
+        given |= {"recipe": recipe, "preset": preset or "paper"}
+    merged = dict(flatten(given)) | dict(flatten(options))
+    return _reported(run(resolve(merged)))
 
 
 def _reported(done: Run) -> Run:
@@ -78,3 +92,19 @@ def report(*runs: str | Path, out: str | Path | None = None) -> Path:
     from fullrank.report.page import report as draw
 
     return draw(list(runs), out)
+
+
+def load_encoder(folder: str | Path) -> Encoder:
+    """Load the trained backbone of a run folder.
+
+    ``load_encoder("runs/one")(images)`` gives the representation of uint8 images ``(n, c, h, w)``.
+
+    Args:
+        folder: of a finished run.
+
+    Raises:
+        UserError: the folder has no encoder.
+    """
+    from fullrank.train.encoder import load_encoder as load
+
+    return load(folder)

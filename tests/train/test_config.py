@@ -93,7 +93,11 @@ def test_identity_ignores_machine_paths_and_logging():
         ("simsiam --batch_size 0", "batch_size: 0"),
         ("simsiam --batch_size 33 --devices 2", "divides batch_size"),
         ("simclr --batch_size 1", "compares the images of a batch"),
-        ("byol --recipe.target.tau 1.5", "a number in [0, 1]"),
+        ("byol --recipe.target.tau 1.5", "recipe.target.tau: 1.5 is not allowed"),
+        (
+            "simsiam --recipe.predictor none --recipe.predictor.hidden 3",
+            "As chosen, recipe.predictor takes no options",
+        ),
         ("byol --recipe.target.tau 1 --recipe.target.schedule constant", "never moves the target"),
         ("simclr --recipe.objective.temperature 0", "above 0"),
         ("vicreg --recipe.projector.out 1", "no rank to spread"),

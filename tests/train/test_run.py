@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from fullrank.errors import UserError
 from fullrank.recipes.registry import recipes
@@ -100,16 +99,30 @@ def test_a_run_folder_holds_all_that_is_promised(finished):
     assert checkups[-1]["step"] == 12
 
 
-def test_the_encoder_files_rebuild_the_backbone(finished):
-    import json
+def test_the_encoder_gives_the_features_of_the_trained_backbone(finished):
+    from fullrank.data.augment import prepare
+    from fullrank.train.encoder import load_encoder
 
-    from fullrank.models.settings.backbone import backbone_type
+    encoder = load_encoder(finished.folder)
+    pixels = torch.randint(0, 256, (5, 1, 20, 20), dtype=torch.uint8)
+    prefix = "network.backbone."
+    trained = state(finished.folder)
+    weights = {k.removeprefix(prefix): v for k, v in trained.items() if k.startswith(prefix)}
+    network, _ = config_of(finished.folder).backbone.build(1, 8)
+    network.load_state_dict(weights)
+    with torch.no_grad():
+        expected = network.eval()(prepare(pixels, 8, encoder.mean, encoder.std))
+    torch.testing.assert_close(encoder(pixels), expected)
+    assert expected.shape == (5, encoder.dim)
+    with pytest.raises(UserError, match="3 channels given"):
+        encoder(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
-    about = json.loads((finished.folder / "encoder.json").read_text())
-    settings = about["backbone"]
-    name, kind = backbone_type(settings["name"])
-    network, _ = kind(**{**settings, "name": name}).build(about["channels"], about["size"])
-    network.load_state_dict(load_file(finished.folder / "encoder.safetensors"))
+
+def test_a_folder_without_encoder_is_named(tmp_path):
+    from fullrank.train.encoder import load_encoder
+
+    with pytest.raises(UserError, match="has no encoder"):
+        load_encoder(tmp_path)
 
 
 def test_the_configuration_in_the_folder_runs_again_to_the_same_weights(finished, tmp_path):

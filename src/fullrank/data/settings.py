@@ -220,7 +220,7 @@ def resolve_augmentation(
     family = data_family(data_name)
     name = family if preset == "auto" else preset
     if name not in PRESETS:
-        raise unknown_name("augmentation.preset", preset, preset_names())
+        raise unknown_name("recipe.views.augment", preset, preset_names())
     if count < 1:
         raise UserError(f"views: {count} given; at least 1 is needed.")
     if strength is not None and strength < 0:

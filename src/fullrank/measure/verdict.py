@@ -65,7 +65,7 @@ def judge(current: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> V
         kind: Kind = "complete collapse"
         evidence: tuple[str, ...] = (
             f"The spread is {spread.value:.2g}: all images have nearly one direction; "
-            f"{spread.words} ({SPREAD_SHARE:.0%} or less is complete collapse).",
+            f"{spread.words} (below {SPREAD_SHARE:.0%} is complete collapse).",
             f"The effective rank, {rank.value:.1f} of {current['d']}, is that of what little "
             "varies around the common direction.",
         )
@@ -73,9 +73,8 @@ def judge(current: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> V
         kind = "dimensional collapse"
         evidence = (
             f"The effective rank is {rank.value:.1f} of {current['d']}, and the participation "
-            f"ratio {ratio.value:.2f}: {_leading(current)}",
-            f"{rank.words}; {ratio.words} (both at {RANK_SHARE:.0%} or less is dimensional "
-            "collapse).",
+            f"ratio {ratio.value:.2f}. {_leading(current)}",
+            f"{rank.words}; {ratio.words} (both below {RANK_SHARE:.0%} is dimensional collapse).",
             f"The spread, {spread.value:.3f}, and a standard deviation of {current['std']:.2f} "
             "times that of a uniform sphere do not show it.",
         )

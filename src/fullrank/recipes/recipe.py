@@ -1,7 +1,7 @@
 """A published method as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from fullrank.errors import UserError
@@ -110,6 +110,10 @@ class Training:
     epochs: float
     optimizer: Optimizer
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values under the names that a configuration gives them."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -191,12 +195,12 @@ class Recipe:
         moves = getattr(self.target, "schedule", None) == "constant"
         if moves and getattr(self.target, "tau", None) == 1.0:
             raise UserError(
-                "target.tau: 1.0 with a constant schedule never moves the target from the random "
-                "network it starts as. Allowed: below 1, or schedule 'cosine'."
+                "recipe.target.tau: 1.0 with a constant schedule never moves the target from the "
+                "random network it starts as. Allowed: below 1, or schedule 'cosine'."
             )
         if getattr(self.projector, "out", None) == 1 and getattr(self.objective, "couples", False):
             raise UserError(
-                f"projector.out: an embedding of 1 dimension has no rank to spread for "
+                f"recipe.projector.out: an embedding of 1 dimension has no rank to spread for "
                 f"{self.objective.describe()}. Allowed: 2 or more."
             )
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from fullrank.data.settings import DataSettings
+from fullrank.errors import UserError
 from fullrank.models.settings.backbone import BackboneSettings
 from fullrank.models.settings.part import require
 from fullrank.recipes.recipe import Optimizer, Recipe
@@ -93,8 +94,11 @@ class RunSettings:
         require(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "above 0")
         require(self.devices >= 1, "devices", self.devices, "1 or more")
         require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
-        both = (self.steps, self.epochs)
-        require(None in both, "steps and epochs", both, "one of the two")
+        if self.steps is not None and self.epochs is not None:
+            raise UserError(
+                f"steps and epochs: {self.steps} and {self.epochs:g} given. Allowed: one of the "
+                "two."
+            )
         require(
             self.batch_size % self.devices == 0,
             "devices",

@@ -69,7 +69,9 @@ class ProgressDisplay(Callback):
         signs = [f"loss {loss:.4g}", f"spread {spread:.3f}"]
         if self.checkups.latest:
             rank = self.checkups.latest["layers"]["embedding"]
-            signs.append(f"rank {rank['effective_rank']:.1f}/{rank['d']}")
+            # The rank is as old as the last check-up, which the line says.
+            at = self.checkups.latest["step"]
+            signs.append(f"rank {rank['effective_rank']:.1f}/{rank['d']} @{at}")
         if self.steps.speed:
             signs.append(f"{self.steps.speed:.0f} img/s")
         return " · ".join(signs)

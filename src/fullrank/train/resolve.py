@@ -45,7 +45,7 @@ def flatten(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
         elif dotted in CHOICES:
             yield f"{dotted}.{CHOICES[dotted]}", value
         else:
-            yield dotted, value
+            yield dotted, str(value) if isinstance(value, Path) else value
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -156,6 +156,11 @@ def option_names(parser: Any) -> list[str]:
 
 def _unknown_option(key: str, known: Sequence[str]) -> UserError:
     listing = "`fullrank train RECIPE --help` lists all options."
+    group = key.rpartition(".")[0]
+    if group in CHOICES and group != "recipe":
+        own = [k.rpartition(".")[2] for k in known if k.startswith(f"{group}.")]
+        own = [name for name in own if name != CHOICES[group]]
+        listing = f"As chosen, {group} takes {', '.join(own) or 'no options'}."
     return unknown_name("option", f"--{key}", [f"--{k}" for k in known], listing)
 
 
@@ -208,7 +213,9 @@ def help_text(usage: str, arguments: Sequence[str]) -> str:
     with contextlib.suppress(IndexError):
         flat, _ = _read_tokens(arguments)
     chosen = Chosen.of(flat)
-    body = chosen.parser().format_help()
+    # Whole groups can come from files, too, which is not worth a line for each of them here.
+    whole_group = r"  --\S+ CONFIG\n +Path to a configuration file.\n"
+    body = re.sub(whole_group, "", chosen.parser().format_help()).replace("``", "")
     options = body[body.index("\n\n") :] if "\n\n" in body else body
     preset = str(flat.get("preset", "paper"))
     return usage.format(recipe=chosen.recipe.name, preset=preset) + options.rstrip() + "\n"
@@ -272,7 +279,7 @@ def _parser_errors() -> Iterator[None]:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     except (ArgumentError, TypeError, KeyError) as error:
-        raise UserError(_in_words(str(error))) from error
+        raise UserError(_in_words(str(error))) from None
 
 
 def _in_words(message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ class Run:
     verdict: dict[str, Any] | None
 
 
-def run(config: Config, resume: Path | None = None) -> Run:
+def run(
+    config: Config, resume: Path | None = None, announce: Callable[[str], None] | None = None
+) -> Run:
     """Train, measure and judge; everything lands in the run folder.
 
     Args:
         config: what to train.
         resume: folder of an interrupted run of this configuration.
+        announce: is told in one line what begins, when all input is known to be good.
 
     Raises:
         UserError: data, device or folder are not as the configuration says.
@@ -56,6 +60,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     if first and resume is None and claim(folder, config):
         return Run(folder, "found", Record(folder).last("verdict"))
+    if first and announce is not None:
+        announce(session.summary())
     fitted = session.fit(resume is not None)
     if not fitted.finite:
         return Run(folder, "stopped", None)

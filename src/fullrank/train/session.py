@@ -165,6 +165,16 @@ class Session:
             self.record.write("interrupt", step=step, text=text)
         return Fitted(step, step - before, time.perf_counter() - started, ok)
 
+    def summary(self) -> str:
+        """Say in one line what is trained, how long, and where it is written."""
+        config, n = self.config, len(self.source.train)
+        epochs = self.steps * config.run.batch_size / n
+        return (
+            f"{config.recipe.title} with {config.backbone.describe()} on {config.data.name} "
+            f"({n:,} images): {self.steps:,} steps of {config.run.batch_size} ({epochs:.3g} "
+            f"epochs), {self.kind}, {self.precision} → {self.folder}"
+        )
+
     def _resumed_step(self) -> int:
         """Return the step of the last checkpoint.
 

@@ -80,7 +80,7 @@ class NTXent(ObjectivePart):
     temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
+        require(self.temperature > 0, "recipe.objective.temperature", self.temperature, "above 0")
 
     def build(self) -> "Objective":
         from fullrank.models.objectives.nt_xent import NTXentObjective

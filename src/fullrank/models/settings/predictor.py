@@ -62,8 +62,8 @@ class MLPPredictor(Part):
     depth: int = 2
 
     def __post_init__(self) -> None:
-        require(self.hidden >= 1, "predictor.hidden", self.hidden, "1 or more")
-        require(self.depth >= 2, "predictor.depth", self.depth, "2 or more (1 is 'linear')")
+        require(self.hidden >= 1, "recipe.predictor.hidden", self.hidden, "1 or more")
+        require(self.depth >= 2, "recipe.predictor.depth", self.depth, "2 or more (1 is 'linear')")
 
     def build(self, dim: int) -> "nn.Module":
         """Return the module; its output has the dimension of its input."""

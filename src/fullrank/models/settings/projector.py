@@ -50,9 +50,9 @@ class MLPProjector(Part):
     last_bias: bool = True
 
     def __post_init__(self) -> None:
-        require(self.hidden >= 1, "projector.hidden", self.hidden, "1 or more")
-        require(self.out >= 1, "projector.out", self.out, "1 or more")
-        require(self.depth >= 1, "projector.depth", self.depth, "1 or more")
+        require(self.hidden >= 1, "recipe.projector.hidden", self.hidden, "1 or more")
+        require(self.out >= 1, "recipe.projector.out", self.out, "1 or more")
+        require(self.depth >= 1, "recipe.projector.depth", self.depth, "1 or more")
 
     def build(self, dim: int) -> "tuple[nn.Module, int]":
         """Return the module and the dimension of its output."""

@@ -52,7 +52,7 @@ class Momentum(Part):
     schedule: Literal["cosine", "constant"] = "cosine"
 
     def __post_init__(self) -> None:
-        require(0.0 <= self.tau <= 1.0, "target.tau", self.tau, "a number in [0, 1]")
+        require(0.0 <= self.tau <= 1.0, "recipe.target.tau", self.tau, "a number in [0, 1]")
 
     def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
         """Return the module that gives targets; it starts as a copy of the online network."""

@@ -38,7 +38,9 @@ class Crops(Part):
     noise: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.count >= 2, "views.count", self.count, "2 or more (a positive is a pair)")
+        require(
+            self.count >= 2, "recipe.views.count", self.count, "2 or more (a positive is a pair)"
+        )
 
     def describe(self) -> str:
         return "two crops" if self.count == 2 else f"{self.count} crops"
