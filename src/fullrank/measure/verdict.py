@@ -16,7 +16,7 @@ Kind = Literal["healthy", "complete collapse", "dimensional collapse"]
 
 # Shares of the reference below which a layer counts as collapsed, set between what collapsed and
 # healthy runs of the five first recipes show on Fashion-MNIST (docs/evidence/verdict-margins.md).
-SPREAD_SHARE = 1 / 20
+SPREAD_SHARE = 1 / 4
 RANK_SHARE = 1 / 6
 
 # A loss this close to the collapsed value, as a share of its own range, sits there.
@@ -46,7 +46,7 @@ def judge(current: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> V
     """Judge one layer.
 
     Complete collapse is tested first, because rank is blind to it: the spread of the unit rows is
-    below a twentieth of the reference's. Dimensional collapse needs two witnesses, both below a
+    below a quarter of the reference's. Dimensional collapse needs two witnesses, both below a
     sixth of their references: the effective rank (order 1, on singular values: sees the tail) and
     the participation ratio (order 2, on variances: sees the leading directions). A healthy run may
     lose much of either one, not of both.
