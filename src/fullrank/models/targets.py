@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class Target(nn.Module):
+class Target(nn.Module, ABC):
     """Gives one target for each view."""
 
+    @abstractmethod
     def forward(
         self, views: list[Tensor], embeddings: list[Float[Tensor, "n d"]]
     ) -> list[Float[Tensor, "n d"]]:
         """Return the targets of ``views``, given the online network's ``embeddings`` of them."""
-        raise NotImplementedError
 
 
 class OnlineTarget(Target):

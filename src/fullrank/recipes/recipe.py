@@ -5,11 +5,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from fullrank.errors import UserError
-from fullrank.models.settings import FIELDS, Part
+from fullrank.models.settings import FIELDS
 from fullrank.models.settings.backbone import BackboneSettings
 from fullrank.models.settings.objective import ObjectivePart
 from fullrank.models.settings.part import require
-from fullrank.models.settings.projector import MLPProjector
+from fullrank.models.settings.predictor import PredictorPart
+from fullrank.models.settings.projector import MLPProjector, ProjectorPart
+from fullrank.models.settings.target import TargetPart
+from fullrank.models.settings.views import Crops
 
 if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
     from fullrank.models.joint_embedding import JointEmbedding
@@ -144,10 +147,10 @@ class Recipe:
     paper: Paper
     equations: tuple[str, ...]
     prevents: tuple[Prevents, ...]
-    views: Part
-    projector: Part
-    predictor: Part
-    target: Part
+    views: Crops
+    projector: ProjectorPart
+    predictor: PredictorPart
+    target: TargetPart
     objective: ObjectivePart
     training: Training = field(compare=False)
     small: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -215,11 +218,11 @@ class Recipe:
         from fullrank.models.joint_embedding import JointEmbedding
 
         network, features = backbone.build(channels, size)
-        projector, dim = self.projector.build(features)  # type: ignore[attr-defined]
+        projector, dim = self.projector.build(features)
         return JointEmbedding(
             network,
             projector,
-            self.predictor.build(dim),  # type: ignore[attr-defined]
-            self.target.build(network, projector),  # type: ignore[attr-defined]
+            self.predictor.build(dim),
+            self.target.build(network, projector),
             self.objective.build(),
         )

@@ -88,11 +88,11 @@ class Session:
             for name in ("min_scale", "flip", "strength", "grey", "blur", "solarise", "noise")
         }
         return resolve_augmentation(
-            views.augment,  # type: ignore[attr-defined]
+            views.augment,
             self.config.data.name,
-            views.size or self.source.size,  # type: ignore[attr-defined]
+            views.size or self.source.size,
             self.source.channels,
-            views.count,  # type: ignore[attr-defined]
+            views.count,
             **changes,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -61,9 +62,9 @@ class Loss(NamedTuple):
         return cls(sum(terms.values()), terms)  # type: ignore[arg-type]
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """Compares predictions with targets."""
 
+    @abstractmethod
     def forward(self, outputs: Outputs) -> Loss:
         """Return the loss of ``outputs``."""
-        raise NotImplementedError

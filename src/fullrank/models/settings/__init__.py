@@ -1,5 +1,7 @@
 """The settings of a method's parts: frozen dataclasses that import no torch."""
 
+from collections.abc import Mapping
+
 from fullrank.models.settings.objective import OBJECTIVES
 from fullrank.models.settings.part import Part
 from fullrank.models.settings.predictor import PREDICTORS
@@ -7,7 +9,7 @@ from fullrank.models.settings.projector import PROJECTORS
 from fullrank.models.settings.target import TARGETS
 from fullrank.models.settings.views import VIEWS
 
-FIELDS: dict[str, dict[str, type[Part]]] = {
+FIELDS: Mapping[str, Mapping[str, type[Part]]] = {
     "views": VIEWS,
     "projector": PROJECTORS,
     "predictor": PREDICTORS,

@@ -1,5 +1,6 @@
 """The network whose output is the representation h."""
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +14,7 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 @dataclass(frozen=True)
-class BackboneSettings:
+class BackboneSettings(ABC):
     """Settings of a backbone.
 
     Args:
@@ -30,6 +31,7 @@ class BackboneSettings:
         """Say in a few words what this backbone is, for diagrams and listings."""
         return self.name
 
+    @abstractmethod
     def build(self, channels: int, size: int) -> "tuple[nn.Module, int]":
         """Return the module and the dimension of its output.
 
@@ -37,7 +39,6 @@ class BackboneSettings:
             channels: channels of the input images.
             size: side of the input images in pixels.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """How predictions and targets are compared, and what spreads them."""
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,15 +13,16 @@ if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not im
 
 
 @dataclass(frozen=True)
-class ObjectivePart(Part):
+class ObjectivePart(Part, ABC):
     """Settings of an objective; ``couples`` says whether it compares the images of a batch."""
 
     couples: ClassVar[bool] = False
 
+    @abstractmethod
     def build(self) -> "Objective":
         """Return the module that computes the loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def collapsed_loss(self, dim: int, batch_size: int) -> float:
         """Return the loss of a constant non-zero embedding.
 
@@ -27,7 +30,6 @@ class ObjectivePart(Part):
             dim: dimension d of the embedding.
             batch_size: images in the global batch.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class CrossCorrelation(ObjectivePart):
         return f"cross-correlation, λ = {self.off_diagonal:g}"
 
 
-OBJECTIVES: dict[str, type[Part]] = {
+OBJECTIVES: Mapping[str, type[ObjectivePart]] = {
     part.kind: part
     for part in (Cosine, NormalisedMSE, NTXent, VarianceCovariance, CrossCorrelation)
 }

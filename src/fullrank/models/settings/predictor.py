@@ -1,5 +1,7 @@
 """The head on the online side that maps an embedding z to a prediction p."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,13 +12,25 @@ if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not im
 
 
 @dataclass(frozen=True)
-class NoPredictor(Part):
+class PredictorPart(Part, ABC):
+    """Settings of a predictor."""
+
+    @abstractmethod
+    def build(self, dim: int) -> "nn.Module":
+        """Return the module; its output has the dimension of its input.
+
+        Args:
+            dim: dimension of the input.
+        """
+
+
+@dataclass(frozen=True)
+class NoPredictor(PredictorPart):
     """The prediction is the embedding itself."""
 
     kind: ClassVar[str] = "none"
 
     def build(self, dim: int) -> "nn.Module":
-        """Return the module; its output has the dimension of its input."""
         from torch import nn
 
         return nn.Identity()
@@ -26,7 +40,7 @@ class NoPredictor(Part):
 
 
 @dataclass(frozen=True)
-class LinearPredictor(Part):
+class LinearPredictor(PredictorPart):
     """One matrix W_p, trained by gradient (Tian et al. 2021).
 
     Args:
@@ -38,7 +52,6 @@ class LinearPredictor(Part):
     bias: bool = False
 
     def build(self, dim: int) -> "nn.Module":
-        """Return the module; its output has the dimension of its input."""
         from torch import nn
 
         return nn.Linear(dim, dim, bias=self.bias)
@@ -48,7 +61,7 @@ class LinearPredictor(Part):
 
 
 @dataclass(frozen=True)
-class MLPPredictor(Part):
+class MLPPredictor(PredictorPart):
     """Linear layers with batch norm and ReLU between them, back to the embedding's dimension.
 
     Args:
@@ -66,7 +79,6 @@ class MLPPredictor(Part):
         require(self.depth >= 2, "recipe.predictor.depth", self.depth, "2 or more (1 is 'linear')")
 
     def build(self, dim: int) -> "nn.Module":
-        """Return the module; its output has the dimension of its input."""
         from fullrank.models.heads import mlp
 
         return mlp([dim, *[self.hidden] * (self.depth - 1), dim], "none")
@@ -75,6 +87,6 @@ class MLPPredictor(Part):
         return "MLP " + "-".join([*[str(self.hidden)] * (self.depth - 1), "d"])
 
 
-PREDICTORS: dict[str, type[Part]] = {
+PREDICTORS: Mapping[str, type[PredictorPart]] = {
     part.kind: part for part in (NoPredictor, LinearPredictor, MLPPredictor)
 }

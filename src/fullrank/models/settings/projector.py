@@ -1,5 +1,7 @@
 """The head that maps a representation h to an embedding z."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -12,13 +14,25 @@ Norm = Literal["none", "batch", "batch-affine"]
 
 
 @dataclass(frozen=True)
-class NoProjector(Part):
+class ProjectorPart(Part, ABC):
+    """Settings of a projector."""
+
+    @abstractmethod
+    def build(self, dim: int) -> "tuple[nn.Module, int]":
+        """Return the module and the dimension of its output.
+
+        Args:
+            dim: dimension of the input.
+        """
+
+
+@dataclass(frozen=True)
+class NoProjector(ProjectorPart):
     """The embedding is the representation itself."""
 
     kind: ClassVar[str] = "none"
 
     def build(self, dim: int) -> "tuple[nn.Module, int]":
-        """Return the module and the dimension of its output."""
         from torch import nn
 
         return nn.Identity(), dim
@@ -28,7 +42,7 @@ class NoProjector(Part):
 
 
 @dataclass(frozen=True)
-class MLPProjector(Part):
+class MLPProjector(ProjectorPart):
     """Linear layers with batch norm and ReLU between them.
 
     Args:
@@ -55,7 +69,6 @@ class MLPProjector(Part):
         require(self.depth >= 1, "recipe.projector.depth", self.depth, "1 or more")
 
     def build(self, dim: int) -> "tuple[nn.Module, int]":
-        """Return the module and the dimension of its output."""
         from fullrank.models.heads import mlp
 
         widths = [dim, *[self.hidden] * (self.depth - 1), self.out]
@@ -67,4 +80,6 @@ class MLPProjector(Part):
         return f"MLP {widths}{norm}"
 
 
-PROJECTORS: dict[str, type[Part]] = {part.kind: part for part in (NoProjector, MLPProjector)}
+PROJECTORS: Mapping[str, type[ProjectorPart]] = {
+    part.kind: part for part in (NoProjector, MLPProjector)
+}

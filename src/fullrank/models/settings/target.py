@@ -1,5 +1,7 @@
 """What the other side is, and where gradients flow."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -12,33 +14,45 @@ if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not im
 
 
 @dataclass(frozen=True)
-class Online(Part):
+class TargetPart(Part, ABC):
+    """Settings of a target."""
+
+    @abstractmethod
+    def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
+        """Return the module that gives targets.
+
+        Args:
+            backbone: of the online network.
+            projector: of the online network.
+        """
+
+
+@dataclass(frozen=True)
+class Online(TargetPart):
     """The other view's embedding; gradients flow through both sides."""
 
     kind: ClassVar[str] = "online"
 
     def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
-        """Return the module that gives targets."""
         from fullrank.models.targets import OnlineTarget
 
         return OnlineTarget()
 
 
 @dataclass(frozen=True)
-class StopGradient(Part):
+class StopGradient(TargetPart):
     """The other view's embedding as a constant (Chen and He 2021)."""
 
     kind: ClassVar[str] = "stop-gradient"
 
     def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
-        """Return the module that gives targets."""
         from fullrank.models.targets import StopGradientTarget
 
         return StopGradientTarget()
 
 
 @dataclass(frozen=True)
-class Momentum(Part):
+class Momentum(TargetPart):
     """The embedding by an exponential moving average of the online network (Grill et al. 2020).
 
     Args:
@@ -55,7 +69,6 @@ class Momentum(Part):
         require(0.0 <= self.tau <= 1.0, "recipe.target.tau", self.tau, "a number in [0, 1]")
 
     def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
-        """Return the module that gives targets; it starts as a copy of the online network."""
         from fullrank.models.targets import MomentumTarget
 
         return MomentumTarget(backbone, projector, self.tau, self.schedule)
@@ -65,4 +78,6 @@ class Momentum(Part):
         return f"momentum {self.tau}{arrow}"
 
 
-TARGETS: dict[str, type[Part]] = {part.kind: part for part in (Online, StopGradient, Momentum)}
+TARGETS: Mapping[str, type[TargetPart]] = {
+    part.kind: part for part in (Online, StopGradient, Momentum)
+}

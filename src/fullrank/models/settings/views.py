@@ -1,5 +1,6 @@
 """How positives are made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -46,4 +47,4 @@ class Crops(Part):
         return "two crops" if self.count == 2 else f"{self.count} crops"
 
 
-VIEWS: dict[str, type[Part]] = {part.kind: part for part in (Crops,)}
+VIEWS: Mapping[str, type[Crops]] = {part.kind: part for part in (Crops,)}
