@@ -103,7 +103,7 @@ def test_impossible_augmentations_are_refused(change: dict, message: str) -> Non
 def test_unknown_names_come_with_near_ones() -> None:
     with pytest.raises(UserError, match=r"data\.name.*fashion-mnist"):
         data_family("fashion_mnist")
-    with pytest.raises(UserError, match=r"preset.*'simclr'"):
+    with pytest.raises(UserError, match=r"augment.*'simclr'"):
         resolve_augmentation("simcrl", "cifar10", 32, 3, 2)
     with pytest.raises(UserError, match="needs a path"):
         data_family("folder")
