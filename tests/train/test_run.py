@@ -99,6 +99,16 @@ def test_a_run_folder_holds_all_that_is_promised(finished):
     assert checkups[-1]["step"] == 12
 
 
+def test_the_tracker_is_told_what_the_record_is_told(finished):
+    import csv
+
+    with (finished.folder / "logs" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    lines = events(finished.folder, "step")
+    assert [int(row["step"]) for row in rows] == [line["step"] for line in lines]
+    assert [float(row["loss"]) for row in rows] == pytest.approx([line["loss"] for line in lines])
+
+
 def test_the_encoder_gives_the_features_of_the_trained_backbone(finished):
     from fullrank.data.augment import prepare
     from fullrank.train.encoder import load_encoder

@@ -58,7 +58,10 @@ class StepRecord(Callback):
             lr=pl_module.lr,
             images_per_second=self.speed,
         )
-        pl_module.log_dict(values, rank_zero_only=True)
+        # Straight to the trackers: Lightning's own bookkeeping of logged values costs 2 ms a line.
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step)
+            logger.save()
 
 
 class FiniteLoss(Callback):
