@@ -39,12 +39,8 @@ class Prober:
     @staticmethod
     def possible(source: Source) -> bool:
         """Say whether both splits have labels of two or more classes."""
-        parts = (_labelled(images, len(images)) for images in (source.train, source.test))
-        labels = [
-            images.labels_of(part)
-            for images, part in zip((source.train, source.test), parts, strict=True)
-        ]
-        return all(y is not None and len(y) > 0 for y in labels) and len(labels[0].unique()) > 1  # type: ignore[union-attr]
+        labels = [_labels(images) for images in (source.train, source.test)]
+        return all(len(y) > 0 for y in labels) and len(labels[0].unique()) > 1
 
     def features(self, network: JointEmbedding, images: Images, chosen: Tensor) -> Tensor:
         """Return the backbone's features of some images, float32 ``(n, d)`` on the CPU."""
@@ -84,6 +80,12 @@ class Prober:
                 "linear_kind": ridge.kind,
             }
         return result
+
+
+def _labels(images: Images) -> Tensor:
+    """Return the labels of all images that have one."""
+    labels = images.labels_of(torch.arange(len(images)))
+    return torch.empty(0, dtype=torch.int64) if labels is None else labels[labels >= 0]
 
 
 def _labelled(images: Images, at_most: int) -> Tensor:
