@@ -113,6 +113,7 @@ def _train(argv: list[str]) -> int:
 
 def _train_run(argv: list[str]) -> int:
     from fullrank.train.folder import config_of
+    from fullrank.train.process import is_first_process
     from fullrank.train.resolve import resolve_command_line, split_resume
     from fullrank.verbs import report
 
@@ -121,7 +122,7 @@ def _train_run(argv: list[str]) -> int:
     from fullrank.train.run import run
 
     done = run(config, resume, announce=lambda text: print(text, file=sys.stderr, flush=True))
-    if int(os.environ.get("LOCAL_RANK", "0")) != 0:
+    if not is_first_process():
         return 0
     if done.status == "interrupted":
         print(f"interrupted; go on with: fullrank train --resume {done.folder}", file=sys.stderr)
@@ -137,11 +138,12 @@ def _train_run(argv: list[str]) -> int:
 
 
 def _stopped(folder: Path) -> str:
+    from fullrank.train.folder import CHECKPOINT
     from fullrank.train.record import Record
 
     stop = Record(folder).last("stop") or {}
     causes = "\n".join(f"  - {cause}" for cause in stop.get("causes", []))
-    kept = folder / "checkpoints" / "last.ckpt"
+    kept = folder / CHECKPOINT
     good = f"The last good checkpoint is {kept}." if kept.exists() else "No checkpoint was due yet."
     return f"stopped: {stop.get('text', '')}. {good} Likely causes:\n{causes}"
 

@@ -77,6 +77,16 @@ def test_gradients_reach_what_the_target_says(recipe):
 
 
 @every_recipe
+def test_the_network_states_the_dimension_of_its_features(recipe):
+    network = small(recipe)
+    outputs = network(views())
+    assert outputs.features[0].shape == (8, network.feature_dim)
+    assert outputs.embeddings[0].shape[1] == recipe.preset("small").embedding_dim(
+        network.feature_dim
+    )
+
+
+@every_recipe
 def test_permuting_the_batch_changes_nothing(recipe):
     network = small(recipe).double()
     batch = [view.double() for view in views()]

@@ -28,6 +28,7 @@ class JointEmbedding(nn.Module):
         predictor: z → prediction p, ``(n, d)``.
         target: what predictions are compared with, and where gradients flow.
         objective: the loss.
+        feature_dim: dimension of h.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class JointEmbedding(nn.Module):
         predictor: nn.Module,
         target: Target,
         objective: Objective,
+        feature_dim: int,
     ) -> None:
         super().__init__()
+        self.feature_dim = feature_dim
         self.backbone = backbone
         self.projector = projector
         self.predictor = predictor

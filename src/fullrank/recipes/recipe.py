@@ -225,4 +225,5 @@ class Recipe:
             self.predictor.build(dim),
             self.target.build(network, projector),
             self.objective.build(),
+            features,
         )

@@ -8,28 +8,29 @@ sorted out here.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fullrank.train.record import current, number, step_of
+
 Event = Mapping[str, Any]
 
+__all__ = [
+    "RANDOM_INIT",
+    "Event",
+    "by_step",
+    "current",
+    "last_of",
+    "mapping",
+    "number",
+    "read_lines",
+    "split_reference",
+    "step_of",
+    "texts",
+]
+
 RANDOM_INIT = "random-init"
-
-# What ends a run, or this part of it; after a resume the earlier ones no longer hold.
-_ENDINGS = frozenset({"verdict", "interrupt", "stop", "end"})
-
-
-def number(value: object) -> float | None:
-    """Return ``value`` as a finite float, or None for anything else (null, text, NaN, a flag)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        result = float(value)
-    except OverflowError:  # an integer beyond the range of a float
-        return None
-    return result if math.isfinite(result) else None
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -66,27 +67,6 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         else:
             unreadable += 1
     return events, unreadable
-
-
-def current(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Drop what a resume has superseded: later steps, and endings that did not last."""
-    kept: list[dict[str, Any]] = []
-    for event in events:
-        resumed = step_of(event)
-        if event["event"] == "resume" and resumed is not None:
-            kept = [
-                earlier
-                for earlier in kept
-                if earlier["event"] not in _ENDINGS and (step_of(earlier) or 0) <= resumed
-            ]
-        kept.append(event)
-    return kept
-
-
-def step_of(event: Event) -> int | None:
-    """Return the step that an event is of, or None."""
-    step = number(event.get("step"))
-    return None if step is None or step < 0 else int(step)
 
 
 def split_reference(

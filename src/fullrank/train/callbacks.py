@@ -14,10 +14,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fullrank.monitor.checkup import SETTLING_STEPS, HeldOut, calibrated, take_vitals
 from fullrank.monitor.schedule import TimeBudget, checkup_steps
 from fullrank.train.config import Config
+from fullrank.train.folder import CHECKPOINT
 from fullrank.train.module import JointEmbeddingModule
 from fullrank.train.record import Record
-
-LAST = Path("checkpoints") / "last.ckpt"
 
 CAUSES_OF_NAN = (
     "the learning rate is too high for this batch size or has no warm-up",
@@ -39,7 +38,7 @@ class StepRecord(Callback):
         self.since = (trainer.global_step, time.perf_counter())
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Write a line when one is due, and check that the loss is finite."""
+        """Write a line when one is due."""
         assert isinstance(pl_module, JointEmbeddingModule)
         step = trainer.global_step
         if step % self.every and step != 1 and step != pl_module.total_steps:
@@ -158,7 +157,7 @@ class Checkpoints(Callback):
     """Writes ``checkpoints/last.ckpt`` every few minutes, only from finite losses."""
 
     def __init__(self, folder: Path, minutes: float, finite: FiniteLoss) -> None:
-        self.path, self.seconds, self.finite = folder / LAST, minutes * 60, finite
+        self.path, self.seconds, self.finite = folder / CHECKPOINT, minutes * 60, finite
         self.written = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -14,6 +14,7 @@ from fullrank.train.resolve import read_yaml, resolve, resolve_command_line
 from fullrank.train.storage import write_whole, writing
 
 CONFIG = "config.yaml"
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 
 def default_folder(config: Config) -> Path:
@@ -82,7 +83,7 @@ def config_of(folder: Path, arguments: Sequence[str] = ()) -> Config:
     if not (folder / CONFIG).exists():
         missing = "does not exist" if not folder.exists() else f"has no {CONFIG}"
         raise UserError(f"resume: {folder} is not a run folder: it {missing}.")
-    if not (folder / "checkpoints" / "last.ckpt").exists():
+    if not (folder / CHECKPOINT).exists():
         state = "is finished" if is_finished(folder) else "has no checkpoint yet"
         raise UserError(f"resume: {folder} {state}; there is nothing to go on from.")
     for name in (token.removeprefix("--").partition("=")[0] for token in arguments[::2]):

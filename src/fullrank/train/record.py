@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +24,42 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return value
+
+
+# What ends a run, or this part of it; after a resume the earlier ones no longer hold.
+_ENDINGS = frozenset({"verdict", "interrupt", "stop", "end"})
+
+
+def current(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Drop what a resume has superseded: later steps, and endings that did not last."""
+    kept: list[dict[str, Any]] = []
+    for event in events:
+        resumed = step_of(event)
+        if event["event"] == "resume" and resumed is not None:
+            kept = [
+                earlier
+                for earlier in kept
+                if earlier["event"] not in _ENDINGS and (step_of(earlier) or 0) <= resumed
+            ]
+        kept.append(event)
+    return kept
+
+
+def step_of(event: Mapping[str, Any]) -> int | None:
+    """Return the step that an event is of, or None."""
+    step = number(event.get("step"))
+    return None if step is None or step < 0 else int(step)
+
+
+def number(value: object) -> float | None:
+    """Return ``value`` as a finite float, or None for anything else (null, text, NaN, a flag)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        result = float(value)
+    except OverflowError:  # an integer beyond the range of a float
+        return None
+    return result if math.isfinite(result) else None
 
 
 class Record:
@@ -69,12 +105,7 @@ class Record:
 
     def current(self) -> list[dict[str, Any]]:
         """Return the events without those that a resume from an earlier step took back."""
-        kept: list[dict[str, Any]] = []
-        for event in self.events():
-            if event.get("event") == "resume":
-                kept = [e for e in kept if e.get("step", 0) <= event["step"]]
-            kept.append(event)
-        return kept
+        return current(list(self.events()))
 
     def last(self, event: str) -> dict[str, Any] | None:
         """Return the last event of a kind, if there is one."""

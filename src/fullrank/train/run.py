@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from fullrank.train import hardware
 from fullrank.train.conclusion import conclude
 from fullrank.train.config import Config
 from fullrank.train.folder import claim, default_folder
+from fullrank.train.process import is_first_process
 from fullrank.train.record import Record
 from fullrank.train.session import Session
 
@@ -57,7 +57,7 @@ def run(
     config = _with_steps(config, source)
     folder = resume or Path(config.run.out or default_folder(config))
     session = Session(config, source, folder, device)
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    first = is_first_process()
     if first and resume is None and claim(folder, config):
         return Run(folder, "found", Record(folder).last("verdict"))
     if first and announce is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import time
 import warnings
@@ -26,12 +25,15 @@ from fullrank.models.joint_embedding import JointEmbedding
 from fullrank.monitor.checkup import HeldOut
 from fullrank.randomness import derive_seed, generator
 from fullrank.train import callbacks, hardware
+from fullrank.train.checkpoint import WholeCheckpoint
 from fullrank.train.config import Config
+from fullrank.train.folder import CHECKPOINT
 from fullrank.train.module import JointEmbeddingModule
 from fullrank.train.probing import Prober
+from fullrank.train.process import is_first_process
 from fullrank.train.progress import ProgressDisplay
 from fullrank.train.record import Record, now
-from fullrank.train.storage import WholeCheckpoint, writing
+from fullrank.train.storage import writing
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Session:
         self._check_batch_norm()
         held_out = generator(self.seed, "held-out")
         chosen = torch.randperm(len(source.test), generator=held_out)[: config.checkup.size]
-        self.record = Record(folder, active=int(os.environ.get("LOCAL_RANK", "0")) == 0)
+        self.record = Record(folder, active=is_first_process())
         images = source.test.read(chosen, source.size)
         self.held_out = HeldOut(images, self.augment, self.seed, self.device)
         self.prober = None
@@ -108,8 +110,7 @@ class Session:
         return network.to(memory_format=torch.channels_last)
 
     def _check_batch_norm(self) -> None:
-        local = self.config.run.batch_size // self.config.run.devices
-        if local == 1 and has_batch_norm(self.network) and self.config.run.devices == 1:
+        if self.config.run.batch_size == 1 and has_batch_norm(self.network):
             raise UserError(
                 "batch_size: 1 image has no batch statistics, and this network has batch norm. "
                 "Allowed: 2 or more."
@@ -151,7 +152,7 @@ class Session:
             with writing(self.folder), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="lightning")
                 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-                checkpoint = str(self.folder / callbacks.LAST) if resume else None
+                checkpoint = str(self.folder / CHECKPOINT) if resume else None
                 trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
         finally:
             display.close()
@@ -183,7 +184,7 @@ class Session:
         """
         if self.record.last("end") is not None:
             raise UserError(f"resume: {self.folder} is finished; there is nothing left to do.")
-        path = self.folder / callbacks.LAST
+        path = self.folder / CHECKPOINT
         try:
             return int(torch.load(path, weights_only=False, map_location="cpu")["global_step"])
         except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
@@ -248,14 +249,8 @@ class Session:
 
     def collapsed_loss(self) -> float:
         """Return the loss that a constant embedding would show in this run."""
-        features = self.network.backbone
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            side = self.views[0].size
-            example = torch.zeros(2, self.source.channels, side, side)
-            mode = features.training
-            dim = features.eval()(example).flatten(1).shape[1]
-            features.train(mode)
-        return self.config.recipe.collapsed_loss(dim, self.config.run.batch_size)
+        batch = self.config.run.batch_size
+        return self.config.recipe.collapsed_loss(self.network.feature_dim, batch)
 
     def _name_skipped(self) -> None:
         """Name every image that could not be read."""
