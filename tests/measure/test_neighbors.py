@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.neighbors import KNeighborsClassifier
+from scipy.spatial.distance import cdist
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
 from fullrank.errors import UserError
 from fullrank.measure import neighbors
-from fullrank.measure.neighbors import knn_classify
+from fullrank.measure.neighbors import Nearest, PairDistances, knn_classify
 from fullrank.randomness import generator
 
 
@@ -81,3 +82,62 @@ def test_bad_arguments_are_refused() -> None:
         knn_classify(x, y, z, k=3, temperature=0.0)
     with pytest.raises(UserError, match="class -1 given"):
         knn_classify(x, y.clamp(max=0) - 1, z, k=3)
+
+
+def sampled(n: int = 150, d: int = 7) -> Tensor:
+    return torch.randn(n, d, generator=generator(0, "sample"), dtype=torch.float64) + 0.5
+
+
+@pytest.mark.parametrize("edges", [None, [0, 40, 41, 150]])
+def test_blocks_hold_every_pair_once(
+    edges: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbors, "CHUNK", 94)
+    x = sampled()
+    x[17] = 0
+    distances = PairDistances.of(x)
+    unit, given = np.full((150, 150), np.nan), np.full((150, 150), np.nan)
+    for a, b, block in distances.blocks(edges):
+        assert np.isnan(unit[a, b]).all()
+        unit[a, b], unit[b, a] = block, block.T
+        rows = distances.of_given_rows(a, b, block)
+        given[a, b], given[b, a] = rows, rows.T
+    u = (x / x.norm(dim=1, keepdim=True).clamp_min(1e-300)).numpy()
+    np.testing.assert_allclose(unit, cdist(u, u, "sqeuclidean"), atol=1e-14)
+    expected = cdist(x, x, "sqeuclidean") / float(x.abs().max()) ** 2
+    np.testing.assert_allclose(given, expected, atol=1e-14)
+
+
+def test_distances_keep_their_digits_far_from_the_origin() -> None:
+    far = sampled() * 1e-4
+    far[:, 0] += 1
+    (_, _, block), *_ = PairDistances.of(far).blocks()
+    u = far.to(torch.float64).numpy()
+    u = u / np.linalg.norm(u, axis=1, keepdims=True)
+    away = ~np.eye(150, dtype=bool)
+    np.testing.assert_allclose(block.numpy()[away], cdist(u, u, "sqeuclidean")[away], rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_nearest_are_those_of_scikit_learn(k: int) -> None:
+    x = sampled()
+    distances, nearest = PairDistances.of(x), Nearest(150, k)
+    for a, b, block in distances.blocks([0, 64, 65, 150]):
+        nearest.offer_both(a, b, distances.of_given_rows(a, b, block))
+    found, index = NearestNeighbors(n_neighbors=k).fit(x.numpy()).kneighbors()
+    np.testing.assert_array_equal(nearest.index.numpy(), index)
+    scale = float(x.abs().max())
+    np.testing.assert_allclose(nearest.squares.sqrt().numpy() * scale, found, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (torch.ones(1, 3), "at least two rows"),
+        (torch.ones(4, 0), "and a column"),
+        (torch.tensor([[1.0], [torch.nan], [torch.inf]]), "2 of 3 hold NaN or infinity"),
+    ],
+)
+def test_what_has_no_pairs_is_refused(rows: Tensor, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        PairDistances.of(rows)

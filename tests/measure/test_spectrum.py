@@ -10,12 +10,18 @@ from torch import Tensor
 
 from fullrank.errors import UserError
 from fullrank.measure.spectrum import (
+    alpha_req,
+    anisotropy,
     cev_auc,
+    condition_number,
     dead_units,
     effective_rank,
     hard_rank,
     hill_number,
     participation_ratio,
+    rankme,
+    spectral_entropy,
+    stable_rank,
 )
 from fullrank.randomness import generator
 
@@ -56,6 +62,86 @@ def test_effective_rank_adds_no_epsilon() -> None:
     assert effective_rank(one) == 1
 
 
+def test_rankme_is_the_published_formula() -> None:
+    x = torch.randn(200, 30, generator=generator(0, "rankme"), dtype=torch.float64) + 2
+    sigma = np.linalg.svd(x.numpy(), compute_uv=False)
+    for epsilon in (1e-7, 1e-3):
+        p = sigma / sigma.sum() + epsilon
+        expected = np.exp(-np.sum(p * np.log(p)))
+        assert float(rankme(torch.from_numpy(sigma), epsilon)) == pytest.approx(expected)
+    assert float(rankme(torch.from_numpy(sigma), 0.0)) == pytest.approx(
+        float(effective_rank(torch.from_numpy(sigma)))
+    )
+    one = torch.zeros(8192)
+    one[0] = 3.0
+    assert float(rankme(one)) == pytest.approx(1 + 8192 * 1e-7 * math.log(1e7), rel=1e-3)
+
+
+def test_exponent_of_an_exact_power_law_for_any_range_and_weights() -> None:
+    j = torch.arange(1, 301, dtype=torch.float64)
+    for alpha in (0.0, 0.5, 1.0, 3.0):
+        sigma = j ** (-alpha / 2)
+        for fit_range in ((0, 300), (3, 100), (10, 100)):
+            for weighted in (True, False):
+                found = alpha_req(sigma.flip(0), fit_range, weighted)
+                assert found is not None
+                assert float(found) == pytest.approx(alpha, abs=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_exponent_is_numpys_weighted_fit(weighted: bool) -> None:
+    sigma = weights(150).sort(descending=True).values
+    j = np.arange(4, 101)
+    # polyfit's weights multiply the residuals, so they are square roots.
+    w = np.sqrt(1 / j) if weighted else None
+    expected = -np.polyfit(np.log(j), np.log(sigma.numpy()[3:100] ** 2), 1, w=w)[0]
+    found = alpha_req(sigma, weighted=weighted)
+    assert found is not None
+    assert float(found) == pytest.approx(expected)
+
+
+def test_exponent_of_what_is_too_short_is_none() -> None:
+    j = torch.arange(1, 13, dtype=torch.float64)
+    assert alpha_req(j**-1.0) is None  # 9 eigenvalues in the range
+    assert alpha_req(j**-1.0, fit_range=(2, 12)) is not None
+    dead = torch.cat([j**-1.0, torch.full((100,), 1e-9, dtype=torch.float64)])
+    assert alpha_req(dead) is None
+    found = alpha_req(dead, fit_range=(2, 100))
+    assert found is not None
+    assert float(found) == pytest.approx(2)
+    for fit_range in ((-1, 5), (5, 5)):
+        with pytest.raises(UserError, match="fit_range"):
+            alpha_req(j, fit_range=fit_range)
+
+
+def test_condition_number_is_numpys_and_infinite_of_a_lost_direction() -> None:
+    x = torch.randn(50, 6, generator=generator(0, "condition"), dtype=torch.float64)
+    sigma = torch.linalg.svdvals(x)
+    assert float(condition_number(sigma)) == pytest.approx(np.linalg.cond(x.numpy()))
+    nearly = torch.tensor([1.0, 1e-9])
+    assert float(condition_number(nearly)) == pytest.approx(1e9)
+    assert condition_number(nearly, rtol=1e-6) == math.inf
+    assert condition_number(torch.tensor([1.0, 0.0])) == math.inf
+    assert condition_number(torch.zeros(4)) == math.inf
+
+
+def test_spectral_entropy_is_that_of_the_scatter_of_trace_one() -> None:
+    x = torch.randn(50, 6, generator=generator(0, "entropy"), dtype=torch.float64)
+    rho = np.cov(x.numpy().T)
+    expected = entropy(np.linalg.eigvalsh(rho / np.trace(rho)))
+    sigma = torch.linalg.svdvals(x - x.mean(0))
+    assert float(spectral_entropy(sigma, normalised=False)) == pytest.approx(expected)
+    assert float(spectral_entropy(sigma)) == pytest.approx(expected / math.log(6))
+    assert spectral_entropy(torch.ones(9)) == 1
+    assert spectral_entropy(torch.tensor([2.0])) == 0
+
+
+def test_stable_rank_is_squared_frobenius_over_squared_spectral_norm() -> None:
+    x = torch.randn(50, 6, generator=generator(0, "stable"), dtype=torch.float64)
+    expected = np.linalg.norm(x.numpy()) ** 2 / np.linalg.norm(x.numpy(), 2) ** 2
+    assert float(stable_rank(torch.linalg.svdvals(x))) == pytest.approx(expected)
+
+
 def test_cev_auc_is_the_mean_of_the_cumulative_sums() -> None:
     sigma = weights().sort(descending=True).values
     expected = np.mean(np.cumsum(sigma.numpy()) / sigma.numpy().sum())
@@ -85,14 +171,25 @@ def test_nothing_is_nan_when_nothing_varies(k: int) -> None:
     for order in (0, 0.5, 1, 2, math.inf):
         assert hill_number(zero, order) == 0
     assert effective_rank(zero) == participation_ratio(zero) == hard_rank(zero, (9, k)) == 0
-    assert cev_auc(zero) == 1
+    assert rankme(zero) == stable_rank(zero) == spectral_entropy(zero) == 0
+    assert cev_auc(zero) == anisotropy(zero) == 1
+    assert alpha_req(zero) is None
     assert dead_units(zero) == k
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e300])
 def test_extreme_scales_neither_overflow_nor_vanish(scale: float) -> None:
     sigma = torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64)
-    for function in (effective_rank, participation_ratio, cev_auc):
+    for function in (
+        effective_rank,
+        participation_ratio,
+        cev_auc,
+        rankme,
+        stable_rank,
+        anisotropy,
+        spectral_entropy,
+        condition_number,
+    ):
         assert float(function(sigma * scale)) == pytest.approx(float(function(sigma)))
 
 
@@ -106,6 +203,11 @@ def test_results_are_float64_scalars(dtype: torch.dtype) -> None:
         cev_auc(sigma),
         hard_rank(sigma, (50, 40)),
         dead_units(sigma),
+        rankme(sigma),
+        stable_rank(sigma),
+        anisotropy(sigma),
+        spectral_entropy(sigma),
+        condition_number(sigma),
     ):
         assert value.shape == ()
         assert value.dtype == torch.float64
@@ -124,5 +226,9 @@ def test_what_is_no_spectrum_is_refused() -> None:
             hill_number(weights(), order)
     with pytest.raises(UserError, match="rtol: -1"):
         hard_rank(weights(), (40, 40), rtol=-1.0)
+    with pytest.raises(UserError, match="rtol: -1"):
+        condition_number(weights(), rtol=-1.0)
+    with pytest.raises(UserError, match="epsilon: -1"):
+        rankme(weights(), epsilon=-1.0)
     with pytest.raises(UserError, match="rtol: -1"):
         dead_units(weights(), rtol=-1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Real
+from jaxtyping import Float
 from torch import Tensor
 
 from fullrank.errors import UserError
@@ -15,8 +15,9 @@ from fullrank.measure._moment_state import MomentState
 # over them. Wide rows still come by the 256, or the matrix product would starve.
 _BLOCK_ENTRIES = 1 << 19
 _FEWEST_ROWS = 256
-# Width below which halving a symmetric product no longer pays.
-_NARROW = 256
+# Panels of a symmetric product: at most so many, none narrower.
+_PANELS = 8
+_NARROWEST = 128
 
 
 def unit_rows(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
@@ -32,31 +33,6 @@ def unit_rows(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tens
     """
     norms = torch.linalg.vector_norm(x, dim=1)
     return x * torch.where(norms > 0, 1 / norms, 0.0)[:, None], norms
-
-
-def moments_of(*views: Real[Tensor, "_n _d"]) -> MomentState:
-    """Compute the moments of one or more views of the same images.
-
-    Args:
-        *views: one tensor a view, each of shape (n, d) in any real dtype; row ``i`` of every view
-            is the same image. Converted to float64 block by block.
-
-    Returns:
-        Their moments, on the views' device; of ``n = 0`` rows, an empty state.
-
-    Raises:
-        UserError: no view, a view that is not a matrix with at least one column, views of
-            different shapes, or rows that hold NaN or infinity (or values too large to square).
-    """
-    check_views(views)
-    n, d = views[0].shape
-    sums = _Sums(len(views), d, views[0].device)
-    if n == 0:
-        return sums.empty()
-    blocks = [view.detach().split(max(_FEWEST_ROWS, _BLOCK_ENTRIES // d)) for view in views]
-    for block in zip(*blocks, strict=True):
-        sums.add([rows.to(torch.float64, copy=True) for rows in block])
-    return sums.state()
 
 
 def check_views(views: Sequence[Tensor]) -> None:
@@ -82,7 +58,40 @@ def check_views(views: Sequence[Tensor]) -> None:
             )
 
 
-class _Sums:
+def empty_state(q: int, d: int, device: torch.device) -> MomentState:
+    """Return the moments of no images at all, in ``q`` views of width ``d``."""
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.float64, device=device)
+
+    return MomentState(
+        count=0,
+        mean=zeros(q, d),
+        scatter=zeros(d, d),
+        residual=zeros(d, d) if q > 1 else None,
+        contrast=zeros(d, d) if q == 2 else None,
+        unit_mean=zeros(d),
+        unit_scatter=zeros(d),
+        zero_rows=0,
+        pair_distance=0.0,
+    )
+
+
+def not_finite(bad: Tensor, before: int = 0) -> UserError:
+    """Build the error for rows that are not finite.
+
+    Args:
+        bad: which rows are not, shape (n,).
+        before: how many rows came before them.
+    """
+    return UserError(
+        f"views: {int(bad.sum())} of {before + len(bad)} rows hold NaN, infinity or values too "
+        f"large to square (the first is row {before + int(bad.nonzero()[0])}); "
+        "only finite rows are allowed."
+    )
+
+
+class Sums:
     """Sums over blocks of rows.
 
     Each block is centred by its own means. What the blocks' means differ by is added at the end,
@@ -105,21 +114,14 @@ class _Sums:
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
-    def empty(self) -> MomentState:
-        """Return the state of no rows at all."""
-        return MomentState(
-            count=0,
-            mean=self._zeros(self.q, self.d),
-            scatter=self.scatter,
-            residual=self.residual if self.q > 1 else None,
-            contrast=self.contrast if self.q == 2 else None,
-            unit_mean=self._zeros(self.d),
-            unit_scatter=self.unit_scatter,
-            zero_rows=0,
-            pair_distance=0.0,
-        )
+    def add(self, views: Sequence[Tensor]) -> None:
+        """Add rows of any real dtype; they are left as they are."""
+        step = max(_FEWEST_ROWS, _BLOCK_ENTRIES // self.d)
+        for block in zip(*(view.detach().split(step) for view in views), strict=True):
+            if len(block[0]) > 0:
+                self._add_block([rows.to(torch.float64, copy=True) for rows in block])
 
-    def add(self, x: list[Tensor]) -> None:
+    def _add_block(self, x: list[Tensor]) -> None:
         """Add a block: one float64 (rows, d) tensor a view, which it overwrites."""
         units, norms = zip(*map(unit_rows, x), strict=True)
         self.counts.append(len(x[0]))
@@ -127,20 +129,20 @@ class _Sums:
         self._add_units(list(units))
         self.means.append(torch.stack([_centre(rows) for rows in x]))
         if self.q == 1:
-            _add_gram(self.scatter, x[0])
+            add_gram(self.scatter, x[0])
         elif self.q == 2:
             # Three products hold the joint scatter of both views; and the residual of two nearly
             # equal views comes from their difference, not from a difference of scatters.
             difference = x[0] - x[1]
             total = x[0].add_(x[1])
-            _add_gram(self.scatter, total)
-            _add_gram(self.residual, difference)
+            add_gram(self.scatter, total)
+            add_gram(self.residual, difference)
             self.contrast.addmm_(total.T, difference)
         else:
             image = torch.stack(x).mean(0)
             for rows in x:
-                _add_gram(self.scatter, rows)
-                _add_gram(self.residual, rows.sub_(image))
+                add_gram(self.scatter, rows)
+                add_gram(self.residual, rows.sub_(image))
 
     def _add_units(self, u: list[Tensor]) -> None:
         if self.q == 2:
@@ -161,38 +163,36 @@ class _Sums:
         Raises:
             UserError: some rows were not finite.
         """
+        if not self.norms:
+            return empty_state(self.q, self.d, self.device)
         norms = torch.cat(self.norms, 1)
         bad = ~norms.isfinite().all(0)
         if bool(bad.any()):
-            raise UserError(
-                f"views: {int(bad.sum())} of {len(bad)} rows hold NaN, infinity or values too "
-                f"large to square (the first is row {int(bad.nonzero()[0])}); "
-                "only finite rows are allowed."
-            )
+            raise not_finite(bad)
         weights = torch.tensor(self.counts, dtype=torch.float64, device=self.device)
-        mean, offsets = _about_common(torch.stack(self.means), weights)
+        mean, offsets = about_common(torch.stack(self.means), weights)
         # Every view of a block counts as a block of its own for the pooled unit rows.
         unit_means = torch.stack(self.unit_means).flatten(0, 1)
         unit_weights = weights.repeat_interleave(self.q)
-        unit_mean, unit_offsets = _about_common(unit_means, unit_weights)
+        unit_mean, unit_offsets = about_common(unit_means, unit_weights)
         self.unit_scatter += unit_weights @ unit_offsets.square()
 
         weighted = offsets * weights.sqrt()[:, None, None]
         residual = contrast = None
         if self.q == 2:
             total, difference = weighted[:, 0] + weighted[:, 1], weighted[:, 0] - weighted[:, 1]
-            _add_gram(self.scatter, total)
-            _add_gram(self.residual, difference)
+            add_gram(self.scatter, total)
+            add_gram(self.residual, difference)
             contrast = self.contrast.addmm_(total.T, difference).div_(2)
-            residual = _mirrored(self.residual).div_(2)
-            scatter = _mirrored(self.scatter).div_(2).add_(residual)
+            residual = mirrored(self.residual).div_(2)
+            scatter = mirrored(self.scatter).div_(2).add_(residual)
         else:
-            _add_gram(self.scatter, weighted.flatten(0, 1))
-            scatter = _mirrored(self.scatter)
+            add_gram(self.scatter, weighted.flatten(0, 1))
+            scatter = mirrored(self.scatter)
             if self.q > 2:
                 about_image = weighted - weighted.mean(1, keepdim=True)
-                _add_gram(self.residual, about_image.flatten(0, 1))
-                residual = _mirrored(self.residual)
+                add_gram(self.residual, about_image.flatten(0, 1))
+                residual = mirrored(self.residual)
         return MomentState(
             count=sum(self.counts),
             mean=mean,
@@ -215,29 +215,29 @@ def _centre(rows: Tensor) -> Tensor:
     return pivot + shift
 
 
-def _about_common(means: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def about_common(means: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return the weighted mean of ``means`` over their first dimension, and each one's offset."""
     offsets = means - means[0]
     shift = torch.tensordot(weights / weights.sum(), offsets, dims=1)
     return means[0] + shift, offsets - shift
 
 
-def _add_gram(total: Tensor, rows: Tensor) -> None:
+def add_gram(total: Tensor, rows: Tensor) -> None:
     """Add ``rowsᵀ rows`` to the lower triangle of ``total``, leaving the upper one unfinished.
 
     Half of a symmetric product need not be computed: blocks above the diagonal are skipped.
     """
     d = rows.shape[1]
-    if d <= _NARROW:
+    if d < 2 * _NARROWEST:
         total.addmm_(rows.T, rows)
         return
-    half = d // 2
-    left, right = rows[:, :half], rows[:, half:]
-    _add_gram(total[:half, :half], left)
-    _add_gram(total[half:, half:], right)
-    total[half:, :half].addmm_(right.T, left)
+    # In panels of rows: wide enough for the product, narrow enough to skip most of the half.
+    panel = max(_NARROWEST, d // _PANELS)
+    for start in range(0, d, panel):
+        end = min(start + panel, d)
+        total[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end])
 
 
-def _mirrored(lower: Tensor) -> Tensor:
+def mirrored(lower: Tensor) -> Tensor:
     """Return the symmetric matrix with the lower triangle of ``lower``."""
     return lower.tril() + lower.tril(-1).T

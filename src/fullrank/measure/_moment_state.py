@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fullrank.errors import UserError
+from fullrank.measure._tridiagonal import WIDE, spectra_with_and_without_mean
 
 
 class MomentState:
@@ -119,7 +120,7 @@ class MomentState:
         That is below 1e-6 for ``σ_j >= 1e-5 σ_1`` and below 1e-3 for ``σ_j >= 1e-7 σ_1``; what
         lies under about ``1e-8 σ_1`` is rounding noise. A mean of 100 spreads changes nothing.
         """
-        return self._roots(self.scatter, rank_at_most=self.rows - self.views)
+        return self._both[0]
 
     @cached_property
     def uncentred_singular_values(self) -> Float[Tensor, " k"]:
@@ -128,9 +129,7 @@ class MomentState:
         Here a mean that is large against the spread is itself ``σ_1``, and the precision of the
         others is relative to it (see ``singular_values``).
         """
-        return self._roots(
-            self.scatter + self.count * (self.mean.T @ self.mean), rank_at_most=self.rows
-        )
+        return self._both[1]
 
     @property
     def within(self) -> Float[Tensor, "d d"] | None:
@@ -180,9 +179,21 @@ class MomentState:
                 fields[name] = value.to(device)
         return MomentState(**fields)
 
-    def _roots(self, matrix: Tensor, rank_at_most: int) -> Tensor:
-        lambda_ = torch.linalg.eigvalsh(matrix).flip(0).clamp(min=0)[: self.rows]
+    @cached_property
+    def _both(self) -> tuple[Tensor, Tensor]:
+        """Singular values of centred rows and of rows as they are."""
+        if self.views == 1 and self.dim >= WIDE and self.scatter.device.type == "cpu":
+            centred, uncentred = spectra_with_and_without_mean(
+                self.scatter, self.mean[0] * self.count**0.5
+            )
+        else:
+            centred = torch.linalg.eigvalsh(self.scatter)
+            uncentred = torch.linalg.eigvalsh(self.scatter + self.count * (self.mean.T @ self.mean))
         # Beyond the rank that so few rows can have there is only rounding noise.
+        return self._roots(centred, self.rows - self.views), self._roots(uncentred, self.rows)
+
+    def _roots(self, eigenvalues: Tensor, rank_at_most: int) -> Tensor:
+        lambda_ = eigenvalues.flip(0).clamp(min=0)[: self.rows]
         lambda_[max(rank_at_most, 0) :] = 0
         return lambda_.sqrt()
 

@@ -16,10 +16,13 @@ class Jackknifed:
     Attributes:
         value: the statistic of all images.
         replicates: the statistic without group 1, 2, … g.
+        halves: the statistic of halves of the groups, each half beside its complement; may be
+            empty.
     """
 
     value: float
     replicates: tuple[float, ...]
+    halves: tuple[float, ...] = ()
 
     @property
     def standard_error(self) -> float | None:
@@ -37,11 +40,46 @@ class Jackknifed:
 
     @property
     def corrected(self) -> float | None:
-        """``g θ - (g-1) mean θ_(-k)``: the value without its bias of order ``1/n``; or None.
+        """The value without its bias of order ``1/n``, and with halves also ``1/n²``; or None.
+
+        The mean values of all images, of all but one group and of halves are those at ``1/n``,
+        ``g/(g-1) 1/n`` and ``2/n``; the polynomial through them is read at 0. Without halves that
+        is ``g θ - (g-1) mean θ_(-k)``.
 
         References:
-            Quenouille 1956, "Notes on bias in estimation", section 2.
+            Quenouille 1956, "Notes on bias in estimation", section 2; Schucany, Gray and Owen 1971,
+            "On bias reduction in estimation", section 3.
         """
+        if not self.halves or self._first_order is None:
+            return self._first_order
+        if not all(map(math.isfinite, self.halves)):
+            return None
+        g = len(self.replicates)
+        means = (self.value, sum(self.replicates) / g, sum(self.halves) / len(self.halves))
+        at = (1.0, g / (g - 1), 2.0)
+        if at[1] == at[2]:  # of two groups the halves are the replicates
+            return self._first_order
+        corrected = 0.0
+        for k, mean in enumerate(means):
+            others = [x for j, x in enumerate(at) if j != k]
+            corrected += mean * math.prod(x / (x - at[k]) for x in others)
+        return corrected
+
+    @property
+    def settled(self) -> bool:
+        """Whether the corrections of first and of second order agree to one standard error.
+
+        If they do not, the bias does not fall as ``1/n`` at this ``n``, as for what depends on the
+        order of equal eigenvalues, and no correction is to be trusted. True without halves or with
+        fewer than two finite replicates: nothing is known against it.
+        """
+        first, second, error = self._first_order, self.corrected, self.standard_error
+        if first is None or second is None or error is None or not self.halves:
+            return True
+        return abs(first - second) <= error + 1e-12 * abs(self.value)
+
+    @property
+    def _first_order(self) -> float | None:
         g = len(self.replicates)
         if g < 2 or not all(map(math.isfinite, (self.value, *self.replicates))):
             return None

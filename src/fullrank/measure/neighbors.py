@@ -1,9 +1,13 @@
-"""Nearest neighbours by cosine, in chunks: no (test, train) matrix is ever held."""
+"""Nearest neighbours and distances of pairs, in blocks: no (rows, rows) matrix is ever held."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
 import torch
-from jaxtyping import Integer, Real
+from jaxtyping import Bool, Float, Integer, Real
 from torch import Tensor
 
 from fullrank.errors import UserError, unknown_name
@@ -75,3 +79,115 @@ def knn_classify(
         winners = tally == tally.amax(1, keepdim=True)
         predicted.append(torch.where(winners, every_class, classes).amin(1))
     return torch.cat(predicted) if predicted else labels.new_zeros(0)
+
+
+@dataclass(frozen=True)
+class PairDistances:
+    """Distances between all pairs of a sample of rows, from one matrix product, block by block.
+
+    Squared distances of the unit rows come from products of unit rows about their mean, so that
+    they keep their digits when all rows crowd into one direction; those of the rows as given follow
+    by sums of non-negative terms. Both resolve a millionth of a percent of the sample's extent. A
+    row that is exactly 0 counts as the zero vector.
+
+    Attributes:
+        centred: unit rows minus their mean, float64, shape (m, d).
+        squares: their squared lengths (m,).
+        norms: lengths of the rows as given, over the largest absolute entry (m,).
+        pointing: which rows are not 0 (m,).
+    """
+
+    centred: Float[Tensor, "m d"]
+    squares: Float[Tensor, " m"]
+    norms: Float[Tensor, " m"]
+    pointing: Bool[Tensor, " m"]
+
+    @classmethod
+    def of(cls, rows: Real[Tensor, "m d"]) -> PairDistances:
+        """Prepare a sample of rows.
+
+        Raises:
+            UserError: fewer than two rows, no column, NaN or infinite values.
+        """
+        unit, norms = unit_rows(scaled(rows))
+        # About the first row, equal rows are exactly at distance 0.
+        centred = unit - unit[0].clone()
+        centred -= centred.mean(0)
+        return cls(centred, centred.square().sum(1), norms, norms > 0)
+
+    def blocks(self, edges: list[int] | None = None) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield each pair of blocks of rows once, with their squared distances as unit rows.
+
+        Args:
+            edges: where blocks begin, and the number of rows; by default every ``CHUNK // 2`` rows.
+
+        Yields:
+            Two slices, the first not after the second, and their squared distances, between 0 and
+            4; of a block with itself both triangles, and exactly 0 on the diagonal.
+        """
+        m = len(self.centred)
+        edges = [*range(0, m, CHUNK // 2), m] if edges is None else edges
+        parts = [slice(start, stop) for start, stop in pairwise(edges)]
+        for i, a in enumerate(parts):
+            for b in parts[i:]:
+                lengths = self.squares[a, None] + self.squares[b]
+                block = lengths.addmm_(self.centred[a], self.centred[b].T, alpha=-2).clamp_(0, 4)
+                yield a, b, block.fill_diagonal_(0) if a == b else block
+
+    def of_given_rows(self, a: slice, b: slice, block: Tensor) -> Tensor:
+        """Return the squared distances of the rows as given, from those of the unit rows.
+
+        ``||x - y||² = |x| |y| ||u - v||² + (|x| - |y|)²``; in units of the largest entry.
+        """
+        first, second = self.norms[a, None], self.norms[b]
+        return block * (first * second) + (first - second).square()
+
+
+class Nearest:
+    """The ``k`` nearest neighbours of each row, among those offered so far."""
+
+    def __init__(self, m: int, k: int, device: torch.device | None = None) -> None:
+        self.squares = torch.full((m, k), torch.inf, dtype=torch.float64, device=device)
+        self.index = torch.full((m, k), -1, device=device)
+
+    def offer(self, a: slice, b: slice, block: Tensor) -> None:
+        """Offer the rows ``b`` to the rows ``a``, with their squared distances (a, b)."""
+        if block.numel() == 0:
+            return
+        k = self.squares.shape[1]
+        if k == 1:
+            found, place = block.min(dim=1, keepdim=True)
+        else:
+            found, place = block.topk(min(k, block.shape[1]), dim=1, largest=False)
+        squares = torch.cat([self.squares[a], found], 1)
+        index = torch.cat([self.index[a], place * (b.step or 1) + b.start], 1)
+        self.squares[a], kept = squares.topk(k, dim=1, largest=False)
+        self.index[a] = index.gather(1, kept)
+
+    def offer_both(self, a: slice, b: slice, block: Tensor) -> None:
+        """Offer each of two blocks to the other; no row is its own neighbour."""
+        if a == b:
+            self.offer(a, b, block.clone().fill_diagonal_(torch.inf))
+        else:
+            self.offer(a, b, block)
+            self.offer(b, a, block.T)
+
+
+def scaled(rows: Real[Tensor, "m d"]) -> Float[Tensor, "m d"]:
+    """Return a sample of rows in float64, over the largest absolute entry.
+
+    Raises:
+        UserError: fewer than two rows, no column, NaN or infinite values.
+    """
+    m, d = rows.shape
+    if m < 2 or d < 1:
+        raise UserError(f"rows: shape {(m, d)} given; at least two rows and a column are needed.")
+    x = rows.detach().to(torch.float64)
+    bad = ~x.isfinite().all(1)
+    if bool(bad.any()):
+        raise UserError(
+            f"rows: {int(bad.sum())} of {m} hold NaN or infinity (the first is row "
+            f"{int(bad.nonzero()[0])}); only finite rows are allowed."
+        )
+    largest = x.abs().max()
+    return x / torch.where(largest > 0, largest, 1.0)

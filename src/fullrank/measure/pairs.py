@@ -37,7 +37,7 @@ def spread(state: MomentState) -> float:
         Negative Samples?", section 3; one minus the squared centre vector of Jha et al. 2024, "The
         Common Stability Mechanism behind most Self-Supervised Learning Approaches".
     """
-    _refuse_empty(state)
+    refuse_empty(state)
     return min(1.0, float(state.unit_scatter.sum()) / state.rows)
 
 
@@ -74,7 +74,7 @@ def normalised_std(state: MomentState) -> float:
     References:
         Chen and He 2021, "Exploring Simple Siamese Representation Learning", figure 2 (middle).
     """
-    _refuse_empty(state)
+    refuse_empty(state)
     deviation = (state.unit_scatter / state.rows).sqrt()
     return float(deviation.mean()) * math.sqrt(state.dim)
 
@@ -98,11 +98,16 @@ def alignment(state: MomentState) -> float | None:
         Wang and Isola 2020, "Understanding Contrastive Representation Learning through Alignment
         and Uniformity on the Hypersphere", with alpha = 2.
     """
-    _refuse_empty(state)
+    refuse_empty(state)
     pairs = state.views * (state.views - 1) // 2
     return state.pair_distance / (state.count * pairs) if pairs else None
 
 
-def _refuse_empty(state: MomentState) -> None:
+def refuse_empty(state: MomentState) -> None:
+    """Refuse moments of no rows.
+
+    Raises:
+        UserError: there are none.
+    """
     if state.count == 0:
         raise UserError("state: the moments are empty; at least one row is needed.")

@@ -12,7 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Kind = Literal["healthy", "complete collapse", "dimensional collapse"]
+Kind = Literal[
+    "healthy",
+    "complete collapse",
+    "dimensional collapse",
+    "partial dimensional collapse",
+    "cluster collapse",
+]
 
 # Shares of the reference below which a layer counts as collapsed, set between what collapsed and
 # healthy runs of the five first recipes show on Fashion-MNIST (docs/evidence/verdict-margins.md).
@@ -28,7 +34,8 @@ class Verdict:
     """What a layer's vital signs amount to.
 
     Attributes:
-        kind: ``healthy``, ``complete collapse`` or ``dimensional collapse``.
+        kind: what it is; partial dimensional and cluster collapse are told from a layer alone
+            (``fullrank.measure.verdict_alone``), not yet against a reference.
         evidence: the numbers that decided, one sentence each.
         reference: what they were compared with.
     """
@@ -73,7 +80,7 @@ def judge(current: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> V
         kind = "dimensional collapse"
         evidence = (
             f"The effective rank is {rank.value:.1f} of {current['d']}, and the participation "
-            f"ratio {ratio.value:.2f}. {_leading(current)}",
+            f"ratio {ratio.value:.2f}. {leading(current)}",
             f"{rank.words}; {ratio.words} (both below {RANK_SHARE:.0%} is dimensional collapse).",
             f"The spread, {spread.value:.3f}, and a standard deviation of {current['std']:.2f} "
             "times that of a uniform sphere do not show it.",
@@ -83,7 +90,7 @@ def judge(current: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> V
         evidence = (
             f"The spread is {spread.value:.3f}; {spread.words}.",
             f"The effective rank is {rank.value:.1f} of {current['d']}; {rank.words}.",
-            f"The participation ratio is {ratio.value:.1f}; {ratio.words}. {_leading(current)}",
+            f"The participation ratio is {ratio.value:.1f}; {ratio.words}. {leading(current)}",
         )
     if current["n_over_d"] < 5:
         evidence += (
@@ -124,7 +131,7 @@ def _compare(
     )
 
 
-def _leading(current: Mapping[str, Any]) -> str:
+def leading(current: Mapping[str, Any]) -> str:
     """Say how much of the variance the first direction holds."""
     variances = [float(s) ** 2 for s in current["spectrum"]]
     total = sum(variances)

@@ -1,0 +1,130 @@
+"""The table of a layer: values against NumPy, honest intervals, flags, and no NaN anywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fullrank.measure.moments import Moments
+from fullrank.measure.table import Conventions, Reading, read_table, read_values
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def table(*views: Tensor, sample: int = 500, **options: Conventions) -> dict[str, Reading]:
+    moments = Moments(shards=8)
+    moments.update(*views)
+    return read_table(moments.compute_shards(), views[0][:sample], **options)
+
+
+def entropy_rank(weights: np.ndarray) -> float:
+    p = weights / weights.sum()
+    p = p[p > 0]
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def test_every_plug_in_value_is_that_of_a_float64_svd() -> None:
+    n, d = 1500, 32
+    x = normal(n, d) * torch.arange(1, d + 1) ** -0.7 + 0.3
+    rows = x.numpy()
+    centred = np.linalg.svd(rows - rows.mean(0), compute_uv=False)
+    raw = np.linalg.svd(rows, compute_uv=False)
+    lambda_ = centred**2
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    p = raw / raw.sum() + 1e-7
+    expected = {
+        "effective_rank": entropy_rank(centred),
+        "rankme": float(np.exp(-(p * np.log(p)).sum())),
+        "participation_ratio": lambda_.sum() ** 2 / (lambda_**2).sum(),
+        "stable_rank": lambda_.sum() / lambda_[0],
+        "anisotropy": lambda_[0] / lambda_.sum(),
+        "condition_number": centred[0] / centred[-1],
+        "cev_auc": float((np.cumsum(centred) / centred.sum()).mean()),
+        "hard_rank": np.linalg.matrix_rank(rows - rows.mean(0)),
+        "dead_units": 0,
+        "spread": 1 - float((unit.mean(0) ** 2).sum()),
+        "normalised_std": float(unit.std(0).mean()) * math.sqrt(d),
+        "expected_over_data": float(np.linalg.norm(unit.mean(0))),
+    }
+    found = table(x)
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value, rel=1e-9), name
+
+
+def test_intervals_are_about_the_corrected_value() -> None:
+    for name, reading in table(normal(640, 32), normal(640, 32, seed=1)).items():
+        assert reading.value is not None, name
+        if reading.low is None or reading.high is None:
+            assert any("error bar" in flag for flag in reading.flags), name
+            continue
+        centre = reading.value if reading.corrected is None else reading.corrected
+        assert reading.low <= centre <= reading.high, name
+
+
+def test_correction_takes_the_small_sample_bias_off() -> None:
+    """Of evenly spread Gaussian data every rank is d, and n = 10 d reads it low."""
+    d = 32
+    found = table(normal(10 * d, d))
+    for name in ("effective_rank", "participation_ratio"):
+        reading = found[name]
+        assert reading.value is not None and reading.corrected is not None
+        assert abs(reading.corrected - d) < abs(reading.value - d) / 3, name
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        torch.ones(50, 4),
+        torch.zeros(50, 4),
+        normal(1, 4),
+        normal(2, 4),
+        normal(3, 40),
+        normal(50, 1),
+        torch.ones(1, 1),
+        1e-30 * normal(64, 8),
+    ],
+    ids=str,
+)
+def test_extreme_data_gives_json_without_nan(rows: Tensor) -> None:
+    for views in ((rows,), (rows, rows.clone()), (rows, rows.clone(), rows.clone())):
+        found = table(*views)
+        text = json.dumps({name: r.to_dict() for name, r in found.items()}, allow_nan=False)
+        assert json.loads(text)["spread"]["value"] is not None
+
+
+def test_few_rows_are_flagged_and_enough_are_not() -> None:
+    few, enough = table(normal(60, 32)), table(normal(600, 32))
+    assert any("n < 5d" in flag for flag in few["effective_rank"].flags)
+    assert not any("n < 5d" in flag for flag in enough["effective_rank"].flags)
+
+
+def test_view_metrics_need_views() -> None:
+    one = table(normal(200, 8))
+    two = table(normal(200, 8), normal(200, 8, seed=1))
+    assert "alignment" not in one and "lidar" not in one
+    assert {"alignment", "lidar", "canonical_correlation"} <= two.keys()
+
+
+def test_conventions_reach_the_metrics() -> None:
+    x = normal(800, 128) * torch.arange(1, 129) ** -1.0
+    default = table(x)
+    other = table(x, conventions=Conventions(alpha_range=(10, 60), rankme_epsilon=1e-3))
+    assert default["alpha_req"].value != other["alpha_req"].value
+    assert default["rankme"].value != other["rankme"].value
+    assert default["effective_rank"].value == other["effective_rank"].value
+
+
+def test_values_without_error_bars_are_the_same() -> None:
+    moments = Moments(shards=8)
+    moments.update(normal(300, 16), normal(300, 16, seed=1))
+    shards = moments.compute_shards()
+    readings = read_table(shards)
+    for name, value in read_values(shards.total).items():
+        assert readings[name].value == pytest.approx(value, rel=1e-12), name
