@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from fullrank.data.augment import Augment
 from fullrank.measure.moments import Moments
 from fullrank.measure.vitals import VitalSigns, vital_signs
 from fullrank.models.joint_embedding import JointEmbedding
+from fullrank.monitor.settling import batch_norms, settle
 from fullrank.randomness import derive_seed
 
 # Batch norm averages its statistics over about this many steps (1 / (1 - momentum) = 10, with
@@ -92,25 +92,16 @@ def take_vitals(network: JointEmbedding, held_out: HeldOut) -> dict[str, VitalSi
 def calibrated(network: JointEmbedding, held_out: HeldOut) -> JointEmbedding:
     """Return a copy whose batch-norm statistics are those of the held-out views.
 
-    A fresh batch norm (mean 0, variance 1) in eval mode makes a healthy random network look
-    collapsed and probe too well; so the reference, and a network of few steps, is measured after
-    a few forward passes in training mode that only set these statistics.
+    So the reference, and a network of few steps, is measured: see
+    :mod:`fullrank.monitor.settling`.
     """
-    network = copy.deepcopy(network)
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    momenta = [norm.momentum for norm in norms]
-    if not norms:
-        return network
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average over all passes
-        norm.synchronised = False  # type: ignore[assignment]  # other processes take no part
-    network.train()
-    with torch.no_grad():
+    network = copy.deepcopy(network).eval()
+
+    def passes() -> None:
         for views in held_out.views():
             if len(views[0]) > 1:
                 for view in views:
                     network.encode(view)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+
+    settle(batch_norms([network]), passes)
     return network

@@ -47,3 +47,32 @@ class TimeBudget:
         """Count a piece of work; with ``counted`` false only its length is remembered."""
         self.last = seconds
         self.spent += seconds if counted else 0.0
+
+
+class Schedule:
+    """The steps at which a check-up is due.
+
+    With a known end, those of :func:`checkup_steps`. Without one, steps 1, 2, 3, … whose distance
+    grows to a tenth of the steps so far: however long the run, no more than the last tenth of it
+    is unseen.
+
+    Args:
+        total_steps: steps of the run; None if it is not known.
+        count: check-ups in all, about, if it is known.
+    """
+
+    GROWTH = 1.1
+
+    def __init__(self, total_steps: int | None = None, count: int = 24) -> None:
+        self.total_steps = total_steps
+        self._steps = [] if total_steps is None else checkup_steps(total_steps, count)
+
+    def following(self, step: int) -> int | None:
+        """Return the first due step after ``step``; None after the end."""
+        if self.total_steps is None:
+            return max(step + 1, int(step * self.GROWTH))
+        return next((due for due in self._steps if due > step), None)
+
+    def is_last(self, step: int) -> bool:
+        """Say whether the run ends with ``step``, as far as is known."""
+        return self.total_steps is not None and step >= self.total_steps

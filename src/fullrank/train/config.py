@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from fullrank.data.settings import DataSettings
+from fullrank.data.settings import Augmentation, DataSettings, resolve_augmentation
 from fullrank.errors import UserError
 from fullrank.models.settings.backbone import BackboneSettings
 from fullrank.models.settings.part import require
@@ -136,6 +136,28 @@ class Config:
             "probe": asdict(self.probe),
         }
         return named | asdict(self.run)
+
+    def augmentation(
+        self, channels: int, size: int, augment: str | None = None, count: int | None = None
+    ) -> tuple[Augmentation, ...]:
+        """Return the distribution of each view of an image.
+
+        Args:
+            channels: of the images.
+            size: side of a view, where the recipe does not say.
+            augment: preset in place of the recipe's.
+            count: number of views in place of the recipe's.
+        """
+        views = self.recipe.views
+        names = ("min_scale", "flip", "strength", "grey", "blur", "solarise", "noise")
+        return resolve_augmentation(
+            augment or views.augment,
+            self.data.name,
+            views.size or size,
+            channels,
+            count or views.count,
+            **{name: getattr(views, name) for name in names},
+        )
 
     def identity(self) -> str:
         """Return the hash of what decides the result: no paths, device or logging."""

@@ -16,7 +16,6 @@ from lightning.pytorch import Trainer
 
 from fullrank.data.augment import Augment
 from fullrank.data.grid import views_grid
-from fullrank.data.settings import Augmentation, resolve_augmentation
 from fullrank.data.sources import Source
 from fullrank.errors import UserError
 from fullrank.models.batch_norm import has_batch_norm, synchronise_batch_norm
@@ -66,7 +65,7 @@ class Session:
         self.steps, self.seed = config.run.steps, config.run.seed
         self.kind, self.precision = device, hardware.precision(config.run, device)
         self.device = torch.device(device)
-        self.views = self._augmentation()
+        self.views = config.augmentation(source.channels, source.size)
         self.augment = Augment(self.views, source.channels)
         self.network = self.fresh_network()
         self._check_batch_norm()
@@ -82,21 +81,6 @@ class Session:
             raise UserError(
                 f"checkup.probe: {config.data.name} has no labels to probe with. Allowed: false."
             )
-
-    def _augmentation(self) -> tuple[Augmentation, ...]:
-        views = self.config.recipe.views
-        changes = {
-            name: getattr(views, name)
-            for name in ("min_scale", "flip", "strength", "grey", "blur", "solarise", "noise")
-        }
-        return resolve_augmentation(
-            views.augment,
-            self.config.data.name,
-            views.size or self.source.size,
-            self.source.channels,
-            views.count,
-            **changes,
-        )
 
     def fresh_network(self) -> JointEmbedding:
         """Build the network; its weights depend on the seed alone."""

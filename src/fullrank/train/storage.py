@@ -29,14 +29,23 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that at any moment it holds the old content or the new one."""
+    with writing(path):
+        replace_whole(path, content)
+
+
+def replace_whole(path: Path, content: bytes) -> None:
+    """Do what ``write_whole`` does, for callers with words of their own for what went wrong.
+
+    Raises:
+        OSError: the disk refuses.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
-        with writing(path):
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

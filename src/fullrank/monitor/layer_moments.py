@@ -1,0 +1,114 @@
+"""Moments of one layer on the probe set, its vital signs, and their standard errors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fullrank.measure.jackknife import Jackknifed
+from fullrank.measure.moments import Moments, MomentState
+from fullrank.measure.pairs import alignment, normalised_std, spread
+from fullrank.measure.sample import RowSample
+from fullrank.measure.shards import Shards
+from fullrank.measure.spectra import EXACT_WIDTH, replicated_spectra
+from fullrank.measure.spectrum import cev_auc, effective_rank, participation_ratio
+from fullrank.measure.vitals import vital_signs
+from fullrank.models.collectives import world_size
+
+# Rows that the error bars of wide layers are computed from.
+SAMPLED_ROWS = 1024
+
+OF_MOMENTS: Mapping[str, Callable[[MomentState], float | None]] = {
+    "spread": spread,
+    "normalised_std": normalised_std,
+    "alignment": alignment,
+}
+OF_SPECTRUM: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "effective_rank": effective_rank,
+    "participation_ratio": participation_ratio,
+    "cev_auc": cev_auc,
+}
+
+
+class LayerMoments:
+    """Collects the rows of one layer, on this process's share of the probe set.
+
+    Args:
+        width: of the rows.
+        shards: groups for the error bars; 1 for none. A layer wider than ``EXACT_WIDTH`` keeps one
+            group, because each costs ``width²`` numbers, and a sample of rows beside it.
+        seed: of that sample.
+        device: where the moments are kept.
+    """
+
+    def __init__(self, width: int, shards: int, seed: int, device: torch.device) -> None:
+        narrow = width <= EXACT_WIDTH
+        self.moments = Moments(shards=shards if narrow else 1)
+        self.sample = None if narrow or shards == 1 else RowSample(SAMPLED_ROWS, seed)
+        if device.type != "mps":  # it has no float64
+            self.moments = self.moments.to(device)
+
+    def update(self, views: Sequence[Tensor], start: int) -> None:
+        """Add the rows of one batch; ``start`` is the index of the first in the probe set."""
+        index = torch.arange(start, start + len(views[0]))
+        self.moments.update(*(view.to(self.moments.device) for view in views), index=index)
+        if self.sample is not None:
+            self.sample.update(views[0], index)
+
+    def read(self) -> dict[str, Any]:
+        """Return vital signs, and ``errors``: the standard error of each. All processes must call.
+
+        Returns:
+            ``VitalSigns``, on all processes those of the rows of all.
+        """
+        with warnings.catch_warnings():
+            # A process without a share of a small probe set was never updated.
+            warnings.filterwarnings("ignore", message=".*before the ``update`` method.*")
+            shards = self.moments.compute_shards()
+        signs = vital_signs(shards.total)
+        return {**signs, "errors": standard_errors(shards, self._sample_of_all())}
+
+    def _sample_of_all(self) -> RowSample | None:
+        if self.sample is None or world_size() == 1:
+            return self.sample
+        held: list[Any] = [None] * world_size()
+        dist.all_gather_object(held, (self.sample.rows.cpu(), self.sample.index))
+        together = RowSample(self.sample.size, self.sample.seed)
+        for rows, index in held:
+            if len(index):
+                together.update(rows, index)
+        return together
+
+
+def standard_errors(shards: Shards, sample: RowSample | None = None) -> dict[str, float]:
+    """Compute jackknife standard errors of the vital signs.
+
+    Args:
+        shards: the rows in groups.
+        sample: some rows, for a layer wider than ``EXACT_WIDTH``; there, only what is a function of
+            the spectrum has an error, of first order.
+
+    Returns:
+        Standard errors by metric name; without what cannot be told.
+    """
+    replicates: dict[str, list[float]] = {name: [] for name in (*OF_MOMENTS, *OF_SPECTRUM)}
+    if sample is not None:
+        for spectra in replicated_spectra(shards, sample).replicates:
+            for name, function in OF_SPECTRUM.items():
+                replicates[name].append(float(function(spectra.sigma)))
+    else:
+        for state in shards.leave_one_out():
+            for name, of_spectrum in OF_SPECTRUM.items():
+                replicates[name].append(float(of_spectrum(state.singular_values)))
+            for name, of_moments in OF_MOMENTS.items():
+                value = of_moments(state)
+                if value is not None:
+                    replicates[name].append(value)
+    # The error depends on the replicates alone; the value only has to be finite.
+    errors = {name: Jackknifed(0.0, tuple(r)).standard_error for name, r in replicates.items()}
+    return {name: error for name, error in errors.items() if error is not None}
