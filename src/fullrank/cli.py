@@ -21,8 +21,10 @@ Self-supervised learning that keeps its rank.
 
 commands:
   train RECIPE    train a published method; vital signs live, verdict and report at the end
+  audit WHAT...   measure and judge what exists: embeddings, checkpoints, models; rank several
   report RUN...   draw run folders as one self-contained HTML page
   recipes         list the methods; with a name, show one; with two, their difference
+  metrics         list the metrics; with a name, show one
   data            list the data sets
 
 options:
@@ -33,6 +35,8 @@ examples:
   fullrank train simsiam --data fashion-mnist --backbone conv4 --preset small
   fullrank train byol --data folder:photos --backbone resnet18 --epochs 100
   fullrank train simsiam --recipe.predictor none --data digits --preset small --steps 300
+  fullrank audit features.npy
+  fullrank audit timm/resnet18 timm/resnet34 --data fashion-mnist
   fullrank report runs/*
 """
 
@@ -80,7 +84,9 @@ def _main(argv: list[str]) -> int:
         return 0
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
+        "audit": _audit,
         "report": _report,
+        "metrics": _metrics,
         "recipes": _recipes,
         "data": _data,
     }
@@ -197,25 +203,68 @@ def _report(argv: list[str]) -> int:
     return 0
 
 
+def _audit(argv: list[str]) -> int:
+    from fullrank.audit.command import parse, parser
+
+    if _asks_help(argv):
+        print(parser().format_help(), end="")
+        return 0
+    given = parse(argv)
+    whats, as_json = given.pop("what"), given.pop("json")
+    from fullrank.verbs import audit
+
+    found = audit(*whats, **given, announce=lambda text: print(text, file=sys.stderr, flush=True))
+    if as_json:
+        import json
+
+        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+        return 0
+    from fullrank.audit.printed import print_audits
+
+    print_audits(found)
+    if given["out"] is not None:
+        print(f"page: {given['out']}")
+    return 0
+
+
+def _metrics(argv: list[str]) -> int:
+    from fullrank.measure.listing import list_metrics, show_metric
+
+    if _asks_help(argv):
+        print("usage: fullrank metrics [--json] [NAME]")
+        return 0
+    names, as_json = _names_and_json(argv)
+    if len(names) > 1:
+        raise UserError(f"metrics: {len(names)} names given. Allowed: none, or one.")
+    print(show_metric(names[0], as_json) if names else list_metrics(as_json))
+    return 0
+
+
+def _names_and_json(argv: list[str]) -> tuple[list[str], bool]:
+    """Split the arguments of a listing into names and whether --json is there."""
+    names = [a for a in argv if not a.startswith("-")]
+    flags = [a for a in argv if a.startswith("-")]
+    for flag in flags:
+        if flag != "--json":
+            raise unknown_name("option", flag, ["--json"])
+    return names, bool(flags)
+
+
 def _recipes(argv: list[str]) -> int:
     from fullrank.recipes.listing import compare, list_recipes, show
 
     if _asks_help(argv):
         print("usage: fullrank recipes [--json] [NAME [NAME]]")
         return 0
-    names = [a for a in argv if not a.startswith("-")]
-    flags = [a for a in argv if a.startswith("-")]
-    for flag in flags:
-        if flag != "--json":
-            raise unknown_name("option", flag, ["--json"])
+    names, as_json = _names_and_json(argv)
     if len(names) > 2:
         raise UserError(f"recipes: {len(names)} names given. Allowed: none, one, or two.")
     if len(names) == 2:
         print(compare(*names))
     elif names:
-        print(show(names[0], as_json=bool(flags)))
+        print(show(names[0], as_json=as_json))
     else:
-        print(list_recipes(as_json=bool(flags)))
+        print(list_recipes(as_json=as_json))
     return 0
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fullrank.errors import UserError
+from fullrank.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
+    from fullrank.audit.verb import Announce, Audits
     from fullrank.recipes.recipe import Recipe
     from fullrank.train.encoder import Encoder
     from fullrank.train.run import Run
@@ -92,6 +94,80 @@ def report(*runs: str | Path, out: str | Path | None = None) -> Path:
     from fullrank.report.page import report as draw
 
     return draw(list(runs), out)
+
+
+def audit(
+    *what: str | Path,
+    out: str | Path | None = None,
+    reference: str | None = None,
+    rank_by: str = "rankme",
+    drift: bool = False,
+    convergence: bool = False,
+    sample: int = 4096,
+    precision: str = "auto",
+    alpha_range: tuple[int, int] = (3, 100),
+    lidar_delta: float = 1e-4,
+    lidar_relative: bool = False,
+    announce: Announce | None = None,
+    **options: Any,
+) -> Audits:
+    """Measure what exists already: vital signs, every metric, a verdict, a ranking of several.
+
+    ``audit("features.npy", labels="labels.npy").audits[0].verdict`` is the command
+    ``fullrank audit features.npy --labels labels.npy``.
+
+    Args:
+        *what: embedding files, run folders, checkpoints, ``timm/NAME``, ``torchvision/NAME``,
+            ``hf:REPO``, ``module:factory``.
+        out: an HTML page to draw; none by default.
+        reference: what to compare with in place of a model's untrained twin.
+        rank_by: the label-free criterion that several are ranked by.
+        drift: compare the layers of every later WHAT with the first one's, image by image.
+        convergence: show how each value moves with the number of images.
+        sample: rows drawn at random for what needs pairs; 0 leaves these metrics out.
+        precision: of the products of a file's rows: ``auto``, ``float32`` or ``float64``.
+        alpha_range: eigenvalues that α-ReQ is fitted to, counted from 0, the last left out.
+        lidar_delta: added to LiDAR's within-image covariance.
+        lidar_relative: whether that is a share of the mean within-image variance.
+        announce: is told what is being done, a line at a time.
+        **options: how to read and show it: any field of ``fullrank.audit.subject.Options``.
+
+    Returns:
+        What was found; ``to_dict()`` is what ``--json`` prints.
+
+    Raises:
+        UserError: there is nothing to audit, an option is not known or not allowed, or something
+            cannot be read as asked.
+    """
+    from fullrank.audit.subject import Options
+    from fullrank.audit.verb import audit as measure
+    from fullrank.measure.table import Conventions
+
+    known = {field.name for field in fields(Options)}
+    for name in options:
+        if name not in known:
+            raise unknown_name("option", name, known)
+    audits = measure(
+        [str(one) for one in what],
+        Options(**options),
+        conventions=Conventions(
+            alpha_range=(alpha_range[0], alpha_range[1]),
+            lidar_delta=lidar_delta,
+            lidar_relative=lidar_relative,
+        ),
+        reference=reference,
+        rank_by=rank_by,
+        drift=drift,
+        convergence_too=convergence,
+        sample=sample,
+        precision=precision,
+        announce=announce,
+    )
+    if out is not None:
+        from fullrank.report.audit_page import write_audit
+
+        write_audit(audits, out)
+    return audits
 
 
 def load_encoder(folder: str | Path) -> Encoder:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fullrank.errors import UserError
 from fullrank.report import compare, explain, sections
+from fullrank.report.document import Figures, render_document, write_document
 from fullrank.report.events import texts
 from fullrank.report.figures import run_colour, run_symbol
 from fullrank.report.record import RunRecord
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 
 def report(runs: Sequence[str | Path] | str | Path, out: str | Path | None = None) -> Path:
@@ -45,7 +40,7 @@ def report(runs: Sequence[str | Path] | str | Path, out: str | Path | None = Non
     folders = list({Path(run).resolve(): Path(run) for run in given}.values())
     records = [RunRecord.read(folder) for folder in folders]
     path = _destination(folders, out)
-    _write(path, render(records))
+    write_document(path, render(records))
     return path
 
 
@@ -55,21 +50,7 @@ def render(records: Sequence[RunRecord]) -> str:
     Args:
         records: one or more runs, in the order in which they are shown.
     """
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    environment = _environment()
-    scripts = {
-        "watch": _template_text(environment, "watch.js"),
-        "plotly": get_plotlyjs().replace("</script", "<\\/script"),
-        "page": _template_text(environment, "page.js"),
-    }
-    return environment.get_template("page.html").render(
-        **context(records),
-        style=Markup(environment.get_template("style.css").render()),
-        scripts={name: Markup(text) for name, text in scripts.items()},
-        policy=_policy(scripts.values()),
-    )
+    return render_document("page.html", context(records))
 
 
 def context(records: Sequence[RunRecord]) -> dict[str, Any]:
@@ -77,7 +58,7 @@ def context(records: Sequence[RunRecord]) -> dict[str, Any]:
     labels = compare.labels(records)
     runs = list(zip(records, labels, strict=True))
     boxes = compare.method_boxes(records)
-    figures = sections.Figures()
+    figures = Figures()
     return {
         "heading": _heading(records, labels),
         "data": ", ".join(dict.fromkeys(r.text("data", "unknown data") for r in records)),
@@ -125,34 +106,6 @@ def _heading(records: Sequence[RunRecord], labels: Sequence[str]) -> str:
     return f"{len(records)} runs"
 
 
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("fullrank.report"),
-        autoescape=True,  # every text of a record is somebody's input
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _template_text(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _policy(scripts: Iterable[str]) -> str:
-    """Return a content security policy: these scripts run and no other, nothing is fetched."""
-    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
-    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-
-
 def _image(png: bytes | None) -> str | None:
     return None if png is None else f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
@@ -164,22 +117,3 @@ def _destination(folders: Sequence[Path], out: str | Path | None) -> Path:
     if len(folders) == 1:
         return folders[0] / "report.html"
     return Path(os.path.commonpath([folder.resolve().parent for folder in folders])) / "report.html"
-
-
-def _write(path: Path, page: str) -> None:
-    """Write the page whole or not at all: a full disk leaves an earlier page as it was."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UserError(f"out: cannot write {str(path)!r}: {error.strerror or error}.") from error
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-        part.chmod(0o644)  # mkstemp's files are for their owner alone
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"out: cannot write {str(path)!r}: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fullrank.report import explain, over_time, spectra
+from fullrank.report.document import Figures
 from fullrank.report.events import mapping, number
 from fullrank.report.figures import Run
 from fullrank.report.numbers import (
@@ -23,22 +24,7 @@ from fullrank.report.numbers import (
 from fullrank.report.record import RunRecord
 from fullrank.report.vitals import LAYERS, VITALS, conditions, dimensions, layer_title
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 PROBES = {"knn": "kNN accuracy", "linear": "Linear probe accuracy"}
-
-
-class Figures:
-    """The figures of a page by name, as JSON values."""
-
-    def __init__(self) -> None:
-        self.drawn: dict[str, Any] = {}
-
-    def add(self, name: str, figure: go.Figure) -> str:
-        """Keep a figure; return its name."""
-        self.drawn[name] = figure.to_plotly_json()
-        return name
 
 
 def about(record: RunRecord) -> list[str]:

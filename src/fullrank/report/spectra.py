@@ -28,24 +28,22 @@ def spectrum_figure(record: RunRecord, layer: str, floor: float) -> go.Figure:
         layer: the layer.
         floor: lower end of the logarithmic axis (see `spectrum_floor`).
     """
-    figure = _spectrum_axes(floor)
+    figure = spectrum_axes(floor)
     drawn = [c for c in record.checkups if c.spectrum(layer)]
     for i, checkup in enumerate(drawn):
         share = i / (len(drawn) - 1) if len(drawn) > 1 else 1.0
-        _add_spectrum(
+        add_spectrum(
             figure,
-            checkup,
-            layer,
+            checkup.spectrum(layer),
             name=f"step {checkup.step:,}",
             line={
                 "color": f"var(--sequence-{round(100 * share)})",
                 "width": 2.5 if i == len(drawn) - 1 else 1.25,
             },
         )
-    _add_spectrum(
+    add_spectrum(
         figure,
-        record.reference,
-        layer,
+        _spectrum_of(record.reference, layer),
         name="random-init",
         line={"color": "var(--muted)", "width": 1.5, "dash": "dash"},
     )
@@ -54,7 +52,7 @@ def spectrum_figure(record: RunRecord, layer: str, floor: float) -> go.Figure:
 
 def final_spectra_figure(runs: Sequence[Run], layer: str, floor: float) -> go.Figure:
     """Draw the last spectrum of every run over each other, each with its reference dashed."""
-    figure = _spectrum_axes(floor)
+    figure = spectrum_axes(floor)
     references = [_spectrum_text(record.reference, layer) for record, _ in runs]
     shared = references[0] != "" and len(set(references)) == 1
     for i, (record, label) in enumerate(runs):
@@ -63,26 +61,28 @@ def final_spectra_figure(runs: Sequence[Run], layer: str, floor: float) -> go.Fi
             colour = "var(--muted)" if shared else run_colour(i)
             line = {"color": colour, "width": 1.25, "dash": "dash"}
             title = "random-init" if shared else f"{name}, random-init"
-            _add_spectrum(figure, record.reference, layer, name=title, line=line)
+            add_spectrum(figure, _spectrum_of(record.reference, layer), name=title, line=line)
         line = {"color": run_colour(i), "width": 2.25}
-        _add_spectrum(figure, record.last, layer, name=name, line=line)
+        add_spectrum(figure, _spectrum_of(record.last, layer), name=name, line=line)
     return figure
 
 
 def spectrum_floor(records: Iterable[RunRecord]) -> float:
-    """Return one lower end for all spectra of a page: just below the smallest, `FLOOR` at least."""
-    smallest = 1.0
-    for record in records:
-        for checkup in (record.reference, *record.checkups):
-            for layer in record.layers if checkup else ():
-                shares = [y for _, y in _normalised(checkup, layer) if y is not None]
-                smallest = min([smallest, *shares])
-    return max(FLOOR, smallest / 2)
+    """Return one lower end for all spectra of these runs (see `lowest`)."""
+    return lowest(
+        checkup.spectrum(layer)
+        for record in records
+        for checkup in (record.reference, *record.checkups)
+        if checkup is not None
+        for layer in record.layers
+    )
 
 
-def _spectrum_axes(floor: float) -> go.Figure:
+def spectrum_axes(floor: float, *, shares: bool = False) -> go.Figure:
+    """Return an empty figure of σ_j/σ_1, logarithmic from ``floor``, over j or the share j/d."""
     figure = empty_figure()
-    figure.update_xaxes(title={"text": "component j", "standoff": 6, "font": {"size": 11}})
+    title = "component j / d" if shares else "component j"
+    figure.update_xaxes(title={"text": title, "standoff": 6, "font": {"size": 11}})
     figure.update_yaxes(
         type="log",
         range=[math.log10(floor), math.log10(1.3)],
@@ -94,30 +94,41 @@ def _spectrum_axes(floor: float) -> go.Figure:
     return figure
 
 
-def _add_spectrum(
-    figure: go.Figure, checkup: Checkup | None, layer: str, *, name: str, line: dict[str, Any]
+def add_spectrum(
+    figure: go.Figure,
+    values: Sequence[float],
+    *,
+    name: str,
+    line: dict[str, Any],
+    dim: int | None = None,
 ) -> None:
-    points = _normalised(checkup, layer)
+    """Draw σ_j/σ_1 of one spectrum; nothing of one that is empty or zero.
+
+    Args:
+        figure: with the axes of `spectrum_axes`.
+        values: singular values in descending order.
+        name: of the line, safe as HTML.
+        line: its look.
+        dim: d, for axes of the share j/d.
+    """
+    points = normalised(values)
     if not points:
         return
     figure.add_scatter(
-        x=[j for j, _ in points],
+        x=[j if dim is None else float(f"{j / dim:.4g}") for j, _ in points],
         y=[None if y is None else float(f"{y:.4g}") for _, y in points],
         mode="lines" if len(points) > 1 else "markers",
         line=line,
         marker={"color": line["color"]},
         name=name,
-        hovertemplate=HOVER,
+        hovertemplate=HOVER
+        if dim is None
+        else HOVER.replace("<sub>%{x}</sub>", "<sub>%{x} d</sub>"),
     )
 
 
-def _spectrum_text(checkup: Checkup | None, layer: str) -> str:
-    return " ".join(significant(y) for _, y in _normalised(checkup, layer))
-
-
-def _normalised(checkup: Checkup | None, layer: str) -> list[tuple[int, float | None]]:
+def normalised(values: Sequence[float]) -> list[tuple[int, float | None]]:
     """Return (j, σ_j/σ_1) from j = 1, thinned where there are many; zero is None on a log axis."""
-    values = checkup.spectrum(layer) if checkup else []
     if not values or values[0] <= 0:
         return []
     kept = list(range(len(values)))
@@ -126,3 +137,19 @@ def _normalised(checkup: Checkup | None, layer: str) -> list[tuple[int, float | 
         rest, last = SINGULAR_VALUES - head, len(values) - 1
         kept = [*range(head), *(head + i * (last - head) // (rest - 1) for i in range(rest))]
     return [(j + 1, values[j] / values[0] if values[j] > 0 else None) for j in kept]
+
+
+def lowest(spectra: Iterable[Sequence[float]]) -> float:
+    """Return one lower end for all spectra of a page: just below the smallest, `FLOOR` at least."""
+    smallest = 1.0
+    for values in spectra:
+        smallest = min([smallest, *(y for _, y in normalised(values) if y is not None)])
+    return max(FLOOR, smallest / 2)
+
+
+def _spectrum_of(checkup: Checkup | None, layer: str) -> list[float]:
+    return checkup.spectrum(layer) if checkup else []
+
+
+def _spectrum_text(checkup: Checkup | None, layer: str) -> str:
+    return " ".join(significant(y) for _, y in normalised(_spectrum_of(checkup, layer)))

@@ -1,0 +1,1 @@
+"""What exists already, measured: embeddings in files, frozen models, checkpoints (floor 3)."""
