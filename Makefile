@@ -22,12 +22,16 @@ test: $(INSTALLED)
 evidence: $(INSTALLED)
 	$(BIN)/python examples/fashion_mnist.py
 	$(BIN)/python examples/verdict_margins.py
+	$(BIN)/pip install -q -e ".[bench]"
+	$(BIN)/python benchmarks/parity.py
 
 ## Compare speeds side by side.
 bench: $(INSTALLED)
 	$(BIN)/pip install -q -e ".[bench]"
 	$(BIN)/python benchmarks/augmentation.py
 	$(BIN)/python benchmarks/moments.py
+	$(BIN)/python benchmarks/audit.py
+	$(BIN)/python benchmarks/monitor.py
 	$(BIN)/python benchmarks/training_step.py
 
 $(INSTALLED): pyproject.toml

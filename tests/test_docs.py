@@ -69,7 +69,7 @@ def test_a_command_line_is_understood(line, capsys, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     _, *argv = shlex.split(line, comments=True)
-    if argv in (["train"], ["report"]):  # a mere mention
+    if argv in (["train"], ["report"], ["audit"]):  # a mere mention
         assert exit_code([*argv, "--help"]) == 0
     elif argv[0] == "train":
         resume, rest = split_resume(argv[1:])
@@ -84,6 +84,10 @@ def test_a_command_line_is_understood(line, capsys, tmp_path, monkeypatch):
     elif argv[0] == "report":
         assert exit_code(argv) == 2
         assert "does not exist" in capsys.readouterr().err  # understood as far as the run folders
+    elif argv[0] == "audit":
+        from fullrank.audit.command import parse
+
+        assert parse(argv[1:])["what"]  # what is named is the reader's own
     else:
         assert exit_code(argv) == 0
 

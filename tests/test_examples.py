@@ -65,3 +65,27 @@ def test_measure_embeddings_reads_files_and_chunks_change_nothing(tmp_path, caps
     assert (signs["n"], signs["d"], signs["dead_units"], signs["hard_rank"]) == (900, 16, 1, 15)
     whole, parts = (module.measure(rows, chunk=chunk) for chunk in (900, 7))
     assert whole["spectrum"] == pytest.approx(parts["spectrum"], rel=1e-9, abs=1e-5)
+
+
+def test_a_monitor_in_a_plain_loop_tells_the_collapse(capsys):
+    example("monitor_pytorch").main(steps=120)
+    assert "complete collapse" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own, about torch and about workers
+def test_a_monitor_in_lightning_stops_the_run(capsys):
+    trainer = example("monitor_lightning").main()
+    assert trainer.global_step < trainer.estimated_stepping_batches
+    assert "embedding: complete collapse" in capsys.readouterr().out
+
+
+def test_a_monitor_in_the_loop_of_lightly(capsys):
+    pytest.importorskip("lightly")
+    example("monitor_lightly").main(steps=20)
+    assert "healthy" in capsys.readouterr().out
+
+
+def test_a_monitor_in_the_trainer_of_hugging_face(capsys):
+    pytest.importorskip("transformers")
+    example("monitor_hugging_face").main(steps=10)
+    assert "healthy" in capsys.readouterr().out
