@@ -18,6 +18,8 @@ _FEWEST_ROWS = 256
 # Panels of a symmetric product: at most so many, none narrower.
 _PANELS = 8
 _NARROWEST = 128
+# Side of the tiles that are transposed at a time.
+_TILE = 256
 
 
 def unit_rows(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
@@ -240,4 +242,13 @@ def add_gram(total: Tensor, rows: Tensor) -> None:
 
 def mirrored(lower: Tensor) -> Tensor:
     """Return the symmetric matrix with the lower triangle of ``lower``."""
-    return lower.tril() + lower.tril(-1).T
+    whole = lower.clone()
+    d = len(lower)
+    # In tiles: a transposed pass over a large matrix misses the cache at every element.
+    for start in range(0, d, _TILE):
+        end = min(start + _TILE, d)
+        tile = whole[start:end, start:end]
+        tile.copy_(tile.tril() + tile.tril(-1).T)
+        for left in range(0, start, _TILE):
+            whole[left : left + _TILE, start:end] = whole[start:end, left : left + _TILE].T
+    return whole

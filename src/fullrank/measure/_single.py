@@ -130,6 +130,11 @@ class SingleSums:
             partial.zero_()
         self._pending = 0
 
+    def scatter_so_far(self) -> Tensor:
+        """Return the lower triangle of the scatter, but for what the blocks' means differ by."""
+        self._flush()
+        return self.sums[0] if self.q == 1 else self.sums[0] + self.sums[1]
+
     def state(self) -> MomentState:
         """Return the moments of every row added."""
         if not self.counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -148,6 +149,15 @@ class RowStream:
         states = tuple(total.state() for total in self._sums)
         return Measured(Shards(states), self.sample, "float32" if self.single else "float64")
 
+    def promising(self) -> bool:
+        """Say whether the spectrum so far may do for float32."""
+        scatter = sum(
+            total.scatter_so_far() for total in self._sums if isinstance(total, SingleSums)
+        )
+        assert isinstance(scatter, Tensor)
+        # A quarter of the share: few rows show a steeper spectrum than many.
+        return _promising(scatter.float().cpu(), single_share(len(scatter)) / 4)
+
     def _settle(self) -> None:
         if not self._held:
             return
@@ -175,7 +185,7 @@ def _passed(blocks: Blocks, shards: int, sample: int, seed: int, check: bool | N
             rows.add(views)
             if not looked and rows.seen >= _PILOT_WIDTHS * views[0].shape[1]:
                 looked = True
-                if rows.single and not _promising(rows.measured().shards.total):
+                if rows.single and not rows.promising():
                     raise _TooSteep
         measured = rows.measured()
     except UserError:
@@ -187,12 +197,23 @@ def _passed(blocks: Blocks, shards: int, sample: int, seed: int, check: bool | N
     return measured
 
 
-def _promising(state: MomentState) -> bool:
-    """Whether it is worth going on in float32: few rows show a steeper spectrum than many."""
-    if float(state.unit_scatter.sum()) / state.rows <= _SINGLE_SPREAD:
+def _promising(scatter: Tensor, share: float) -> bool:
+    """Whether it is worth going on in float32: few rows show a steeper spectrum than many.
+
+    Args:
+        scatter: about, of the rows so far; only its lower triangle is read.
+        share: of the largest singular value that the smallest should have.
+    """
+    d = len(scatter)
+    symmetric = scatter.tril() + scatter.tril(-1).T
+    x = scatter.new_ones(d)
+    for _ in range(8):  # a lower bound of the largest eigenvalue, close enough
+        x = symmetric @ (x / torch.linalg.vector_norm(x))
+    largest = float(torch.linalg.vector_norm(x))
+    if not math.isfinite(largest) or largest <= 0:
         return False
-    lambda_ = torch.linalg.eigvalsh(state.scatter.float())
-    return bool(lambda_[0] > (single_share(state.dim) / 4) ** 2 * lambda_[-1])
+    shifted = symmetric - share**2 * largest * torch.eye(d)
+    return int(torch.linalg.cholesky_ex(shifted).info) == 0
 
 
 def single_share(dim: int) -> float:
