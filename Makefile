@@ -4,19 +4,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test evidence bench clean
+.PHONY: demo test slow evidence bench clean
 
 ## Train SimSiam and a SimSiam that collapses, on built-in data; print verdicts and a report.
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
-## Lint, types, import floors and all tests that fit a few minutes.
+## Lint, types, import floors and all tests that are not slow.
 test: $(INSTALLED)
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
+
+## The tests that take longer: repeated sampling, several processes.
+slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m slow
 
 ## Regenerate the numbers in docs/evidence.
 evidence: $(INSTALLED)

@@ -31,6 +31,7 @@ class SimSiam(LightningModule):
 
     Args:
         predict: whether there is a predictor.
+        budget: share of the training time that check-ups may take.
     """
 
     def __init__(self, predict: bool = False) -> None:
@@ -57,7 +58,7 @@ class SimSiam(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.2, 0.9)
 
 
-def main(epochs: int = 15, predict: bool = False) -> Trainer:
+def main(epochs: int = 15, predict: bool = False, budget: float = 0.2) -> Trainer:
     """Train, print where it stopped and the verdict, and return the trainer.
 
     Args:
@@ -70,7 +71,7 @@ def main(epochs: int = 15, predict: bool = False) -> Trainer:
     watch = MonitorCallback(
         taps={"embedding": "encoder"},
         probe=[views(batch) for batch in images[1500:].split(100)],
-        budget=0.2,
+        budget=budget,
     )
     fall = "fullrank/embedding/spread/drawdown"
     with tempfile.TemporaryDirectory() as folder:

@@ -74,7 +74,7 @@ def test_a_monitor_in_a_plain_loop_tells_the_collapse(capsys):
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's own, about torch and about workers
 def test_a_monitor_in_lightning_stops_the_run(capsys):
-    trainer = example("monitor_lightning").main()
+    trainer = example("monitor_lightning").main(budget=1)  # whatever else runs
     assert trainer.global_step < trainer.estimated_stepping_batches
     assert "embedding: complete collapse" in capsys.readouterr().out
 

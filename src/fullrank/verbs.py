@@ -147,6 +147,10 @@ def audit(
     for name in options:
         if name not in known:
             raise unknown_name("option", name, known)
+    if out is not None:
+        from fullrank.report.document import check_writable
+
+        check_writable(Path(out))
     audits = measure(
         [str(one) for one in what],
         Options(**options),

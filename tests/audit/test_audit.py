@@ -202,6 +202,11 @@ def test_the_text_names_verdict_metrics_and_intervals(
         (["X", "--limit", "0"], "limit"),
         (["X", "--sample", "-1"], "sample"),
         (["X", "--pool", "max"], "pool"),
+        (["X", "--device", "gpu"], "device"),
+        (["X", "--alpha-range", "5", "3"], "alpha_range"),
+        (["X", "--lidar-delta", "nan"], "lidar_delta"),
+        (["X", "--lidar-delta", "-1"], "lidar_delta"),
+        (["X", "--drift"], "drift"),
     ],
     ids=str,
 )
@@ -212,6 +217,87 @@ def test_bad_input_is_refused_in_one_line(
     assert main(["audit", *(what if a == "X" else a for a in argv)]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+    assert sum(not line.startswith("measuring") for line in error.splitlines()) == 1
+
+
+FACTORIES = """
+import torch
+from torch import nn
+def mismatched(): return nn.Linear(5, 8), [torch.randn(16, 4)] * 4
+def failing(): raise RuntimeError("a\\nb")
+def fine(): return nn.Linear(4, 4), [torch.randn(50, 4)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["F:mismatched"], "does not take a batch of shape (16, 4)"),
+        (["F:failing"], "RuntimeError: a b"),
+        (["X", "F:fine", "--drift"], "has features and"),
+        (["X", "--reference", "F:fine"], "has backbone and"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    what = saved(tmp_path, "x", normal(50, 4))
+    (tmp_path / "made.py").write_text(FACTORIES)
+    named = {"X": what, "F": str(tmp_path / "made.py")}
+    assert (
+        main(["audit", *(named.get(a[0], a[0]) + a[1:] if a[0] in "XF" else a for a in argv)]) == 2
+    )
+    lines = [e for e in capsys.readouterr().err.splitlines() if not e.startswith("measuring")]
+    assert len(lines) == 1 and message in lines[0]
+
+
+def test_one_row_alone_is_no_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = audited(capsys, saved(tmp_path, "x", normal(1, 4)))
+    assert any("One image alone" in text for text in found["verdict"]["features"]["evidence"])
+
+
+def test_values_are_those_of_the_published_definitions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = normal(700, 12) * np.arange(1, 13) ** -0.5 + 0.3
+    y = x + 0.2 * normal(700, 12, seed=1)
+    np.savez(tmp_path / "v.npz", a=x, b=y)
+    one = audited(capsys, saved(tmp_path, "x", x))["metrics"]
+    two = audited(capsys, str(tmp_path / "v.npz"), "--key", "a,b")["metrics"]
+
+    centred = np.linalg.svd(x - x.mean(0), compute_uv=False)
+    raw = np.linalg.svd(x, compute_uv=False)
+
+    def exp_entropy(p: np.ndarray) -> float:
+        return float(np.exp(-(p * np.log(p)).sum()))
+
+    variances = centred**2
+    u, v = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y))
+    pairs = ((u[:, None] - u[None]) ** 2).sum(-1)[np.triu_indices(700, 1)]
+    both = np.stack([x, y])
+    of_image = both.mean(0)
+    between = np.cov(of_image.T, bias=True)
+    within = sum((b - of_image).T @ (b - of_image) for b in both) / 1400
+    expected = {
+        "rankme": exp_entropy(raw / raw.sum() + 1e-7),
+        "effective_rank": exp_entropy(centred / centred.sum()),
+        "participation_ratio": variances.sum() ** 2 / (variances**2).sum(),
+        "stable_rank": variances.sum() / variances[0],
+        "condition_number": centred[0] / centred[-1],
+        "anisotropy": variances[0] / variances.sum(),
+        "spread": 1 - (u.mean(0) ** 2).sum(),
+        "uniformity": np.log(np.exp(-2 * pairs).mean()),
+    }
+    for name, value in expected.items():
+        assert one[name]["value"] == pytest.approx(value, rel=1e-5), name
+    assert two["alignment"]["value"] == pytest.approx(((u - v) ** 2).sum(1).mean(), rel=1e-5)
+
+    values, vectors = np.linalg.eigh(within + 1e-4 * np.eye(12))
+    whitening = vectors @ np.diag(values**-0.5) @ vectors.T
+    ratios = np.linalg.eigvalsh(whitening @ between @ whitening)
+    published = exp_entropy(ratios / ratios.sum() + 1e-7)
+    assert two["lidar"]["value"] == pytest.approx(published, rel=1e-6)
 
 
 def test_an_unknown_option_of_the_function_is_named(tmp_path: Path) -> None:
@@ -249,3 +335,13 @@ def test_rows_too_wide_for_a_scatter_are_sketched(
     lambda_ = np.linalg.svd(wide - wide.mean(0), compute_uv=False) ** 2
     assert reading["value"] == pytest.approx(lambda_.sum() ** 2 / (lambda_**2).sum(), rel=1e-3)
     assert found["verdict"]["features"]["kind"] == "dimensional collapse"
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "page.html")
+    assert main(["audit", saved(tmp_path, "x", normal(50, 4)), "--out", out]) == 2
+    error = capsys.readouterr().err
+    assert "out: cannot write" in error and "measuring" not in error

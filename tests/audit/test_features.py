@@ -131,6 +131,8 @@ def test_taps_that_do_not_exist_get_near_matches():
     network = timm.create_model("resnet10t", num_classes=0)
     with pytest.raises(UserError, match=r"taps: 'layer1\.0\.convv1'.*'layer1\.0\.conv1'"):
         tap_names(network, ["layer1.0.convv1"])
+    network = timm.create_model("resnet10t", num_classes=0)
+    assert tap_names(network, ["conv1", "blocks"]) == ["conv1", *block_names(network)]
     with pytest.raises(UserError, match="no sequence"):
         block_names(nn.Linear(2, 2))
 

@@ -213,6 +213,17 @@ def test_parquet_takes_lists_of_one_length_and_names_others(tmp_path):
         open_arrays(tmp_path / "d.parquet")
 
 
+def test_null_rows_of_fixed_width_are_bad_rows_like_any_other(tmp_path):
+    values = rows(20).astype(np.float32)
+    listed = values.tolist()
+    listed[13] = None
+    kind = pa.list_(pa.float32(), values.shape[1])
+    pq.write_table(pa.table({"x": pa.array(listed, type=kind)}), tmp_path / "a.parquet")
+    found = read(tmp_path / "a.parquet")
+    assert np.isnan(found[13]).all()
+    np.testing.assert_array_equal(np.delete(found, 13, 0), np.delete(values, 13, 0))
+
+
 def test_parquet_lists_of_lists_are_rank_3(tmp_path):
     values = np.arange(24.0).reshape(2, 3, 4)
     pq.write_table(pa.table({"x": pa.array(values.tolist())}), tmp_path / "a.parquet")

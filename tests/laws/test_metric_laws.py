@@ -14,9 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from fullrank.measure._about_pairs import ABOUT as OF_PAIRS
 from fullrank.measure._about_spectral import ABOUT
 from fullrank.measure.lidar import lidar
-from fullrank.measure.moments import MomentState, moments_of
+from fullrank.measure.listing import metrics
+from fullrank.measure.moments import Moments, MomentState, moments_of
 from fullrank.measure.pairs import spread
 from fullrank.measure.spectrum import (
     RESOLUTION,
@@ -31,6 +33,7 @@ from fullrank.measure.spectrum import (
     spectral_entropy,
     stable_rank,
 )
+from fullrank.measure.table import read_table
 from fullrank.measure.views import (
     canonical_correlation,
     centre_residual,
@@ -226,6 +229,18 @@ def test_the_listing_names_functions_that_exist_and_needs_no_torch() -> None:
         assert callable(getattr(importlib.import_module(f"fullrank.measure.{module}"), function))
     code = "import sys, fullrank.measure._about_spectral; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_whole_listing_names_functions_that_exist_and_everything_in_a_table() -> None:
+    every = metrics()
+    assert len(every) == len(ABOUT) + len(OF_PAIRS)
+    for about in every.values():
+        module, function = about.function.split(".")
+        assert callable(getattr(importlib.import_module(f"fullrank.measure.{module}"), function))
+    moments = Moments(shards=8)
+    x = normal(100, 16, key="listed")
+    moments.update(x, x + normal(100, 16, key="listed, too"))
+    assert set(read_table(moments.compute_shards(), x)) <= set(every)
 
 
 @pytest.mark.parametrize("k", [1, 5, 100])

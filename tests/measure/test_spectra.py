@@ -97,6 +97,7 @@ def repetitions() -> dict[tuple[float, int], list[dict[str, Jackknifed]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "alpha", "ratio"), CASES)
 def test_intervals_cover_the_truth(
     name: str,
@@ -116,6 +117,7 @@ def test_intervals_cover_the_truth(
         assert covered / 100 <= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cev_auc"])
 def test_a_correction_that_fails_says_so(
     name: str, repetitions: dict[tuple[float, int], list[dict[str, Jackknifed]]]

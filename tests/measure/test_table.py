@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fullrank.measure.moments import Moments
+from fullrank.measure.jackknife import Jackknifed
+from fullrank.measure.moments import Moments, MomentState, moments_of
+from fullrank.measure.reading import reading_of
+from fullrank.measure.scale import limits
 from fullrank.measure.table import Conventions, Reading, read_table, read_values
 
 
@@ -90,7 +93,7 @@ def test_correction_takes_the_small_sample_bias_off() -> None:
         torch.ones(1, 1),
         1e-30 * normal(64, 8),
     ],
-    ids=str,
+    ids=lambda rows: f"{len(rows)} rows",
 )
 def test_extreme_data_gives_json_without_nan(rows: Tensor) -> None:
     for views in ((rows,), (rows, rows.clone()), (rows, rows.clone(), rows.clone())):
@@ -128,3 +131,75 @@ def test_values_without_error_bars_are_the_same() -> None:
     readings = read_table(shards)
     for name, value in read_values(shards.total).items():
         assert readings[name].value == pytest.approx(value, rel=1e-12), name
+
+
+FLAT_OR_NOT = {"flat": 0.0, "power law": 0.5}
+# The plug-in values of these are at an end of their range or far from the truth on a flat spectrum.
+COVERED = (
+    "spread",
+    "normalised_std",
+    "centre_magnitude",
+    "residual_magnitude",
+    "expected_over_data",
+    "effective_rank",
+    "rankme",
+    "participation_ratio",
+    "stable_rank",
+    "anisotropy",
+    "cev_auc",
+    "condition_number",
+    "spectral_entropy",
+)
+
+
+@pytest.mark.parametrize("alpha", FLAT_OR_NOT.values(), ids=FLAT_OR_NOT)
+def test_intervals_cover_the_population(alpha: float) -> None:
+    """Of centred Gaussian data, of which the unit rows have mean 0 and the spectrum is known."""
+    d, repetitions = 16, 20
+    sigma = torch.arange(1, d + 1, dtype=torch.float64) ** -alpha
+    truth = read_values(_diagonal(sigma)) | {"spread": 1.0, "residual_magnitude": 1.0}
+    truth |= {"centre_magnitude": 0.0, "expected_over_data": 0.0}
+    large = Moments()
+    large.update(normal(50_000, d, seed=999) * sigma)
+    truth["normalised_std"] = read_values(large.compute())["normalised_std"]
+    covered = dict.fromkeys(COVERED, 0)
+    for seed in range(repetitions):
+        moments = Moments(shards=8)
+        moments.update(normal(10 * d, d, seed=seed) * sigma)
+        found = read_table(moments.compute_shards())
+        for name in COVERED:
+            low, high = found[name].low, found[name].high
+            assert low is not None and high is not None, name
+            slack = 1e-9 * abs(truth[name])  # of rounding, where the truth is an end of the range
+            covered[name] += low - slack <= truth[name] <= high + slack
+    # 95 % of 20 have a standard error of 5 %.
+    assert {name: n for name, n in covered.items() if n < 0.8 * repetitions} == {}
+
+
+def _diagonal(sigma: Tensor) -> MomentState:
+    """Moments of 2d rows whose singular values are known: each axis, both ways."""
+    return moments_of(torch.cat([sigma.diag(), -sigma.diag()]))
+
+
+def test_nothing_is_corrected_beyond_what_it_can_be() -> None:
+    d = 16
+    for seed in range(2):
+        found = table(normal(5 * d, d, seed=seed), normal(5 * d, d, seed=100 + seed))
+        for name, reading in found.items():
+            lowest, highest = limits(name, d)
+            for end in (reading.corrected, reading.low, reading.high):
+                assert end is None or lowest <= end <= highest, name
+
+
+def test_equal_eigenvalues_leave_what_orders_them_uncorrected() -> None:
+    flat, steep = (table(normal(640, 32) * torch.arange(1, 33) ** -a) for a in (0.0, 1.0))
+    for name in ("stable_rank", "anisotropy", "cev_auc", "alpha_req", "condition_number"):
+        assert flat[name].corrected is None and steep[name].corrected is not None, name
+        assert any("not corrected" in flag for flag in flat[name].flags), name
+
+
+def test_a_spectrum_of_wide_rows_says_that_it_is_not_corrected() -> None:
+    jackknifed = Jackknifed(5.0, (4.9, 5.0, 5.1))
+    reading = reading_of("effective_rank", jackknifed, 2000, correct=False)
+    assert reading.corrected is None and reading.low is not None
+    assert any("not corrected" in flag for flag in reading.flags)

@@ -107,4 +107,5 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     given = vars(parser().parse_args(list(argv)))
     for name in ("taps", "key"):
         given[name] = tuple(part for part in given[name].split(",") if part)
+    given["alpha_range"] = tuple(given["alpha_range"])
     return given

@@ -16,6 +16,11 @@ from fullrank.audit.reference import untrained
 from fullrank.errors import UserError, unknown_name
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return the kind of an error of foreign code and what it says, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def find_factory(what: str) -> Callable[[], Any]:
     """Import a factory.
 
@@ -32,9 +37,7 @@ def find_factory(what: str) -> Callable[[], Any]:
     except UserError:
         raise
     except Exception as error:  # the user's own code may raise anything
-        raise UserError(
-            f"what: {place} cannot be imported ({type(error).__name__}: {error})."
-        ) from error
+        raise UserError(f"what: {place} cannot be imported ({in_one_line(error)}).") from error
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -88,7 +91,7 @@ def factory_model(what: str, seed: int) -> Model:
     try:
         made = seeded(factory, seed)
     except Exception as error:  # the user's own code may raise anything
-        raise UserError(f"what: {what} failed ({type(error).__name__}: {error}).") from error
+        raise UserError(f"what: {what} failed ({in_one_line(error)}).") from error
     module, batches = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
         raise UserError(

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fullrank.audit.embeddings import finite_samples
+from fullrank.audit.factories import in_one_line
 from fullrank.audit.models import Model, seeded
 from fullrank.audit.pictures import Pictures
 from fullrank.audit.pooling import check_pool, pooled, tokens_of
@@ -206,7 +207,12 @@ class Features(Subject):
         with tapped(network.backbone, self.taps, keep):
             pools = self.tokens or self.options.pool is not None
             alone = pools and network.dense is not None and network.projector is None
-            raw = network.dense(view) if alone and network.dense else network.backbone(view)
+            try:
+                raw = network.dense(view) if alone and network.dense else network.backbone(view)
+            except UserError:
+                raise
+            except Exception as error:  # the code of the model, on data it may not be made for
+                raise UserError(self._failed(view, error)) from error
         for name in self.taps:
             if name not in found and not self.tokens:
                 raise UserError(f"taps: {name} takes no part in a forward pass of {self.what}.")
@@ -220,6 +226,12 @@ class Features(Subject):
                 f"level: no layer of {self.what} has tokens. Allowed: sample, or taps that have."
             )
         return found
+
+    def _failed(self, view: Tensor, error: Exception) -> str:
+        return (
+            f"what: {self.what} does not take a batch of shape {tuple(view.shape)} "
+            f"({in_one_line(error)})."
+        )
 
     def _pool_of(self, output: Tensor) -> str:
         if self.tokens:
@@ -249,7 +261,11 @@ class Features(Subject):
         """Set the batch-norm statistics of the network to those of the data; return ``self``."""
 
         def run(view: Tensor) -> None:
-            feature = tensor_of(self.network.backbone(view), "backbone")
+            try:
+                output = self.network.backbone(view)
+            except Exception as error:  # the code of the model, on data it may not be made for
+                raise UserError(self._failed(view, error)) from error
+            feature = tensor_of(output, "backbone")
             if self.network.projector is not None:
                 self.network.projector(feature)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from fullrank.audit.convergence import convergence
 from fullrank.audit.subject import Subject
+from fullrank.audit.token_signs import TokenSigns
 from fullrank.errors import UserError
 from fullrank.measure.shards import Shards
 from fullrank.measure.sketch import WIDEST_EXACT
@@ -35,12 +36,21 @@ class Layer:
         rows: rows drawn at random from the first view, (m, d); None if none were asked for.
         index: which rows they are.
         precision: of the products that the moments were made of.
+        tokens: signs in the tokens of each image; None where a row is an image.
     """
 
     moments: Shards | WideRows
     rows: Tensor | None
     index: Tensor | None
     precision: str
+    tokens: TokenSigns | None = None
+
+    @property
+    def image(self) -> Tensor | None:
+        """Which image each of the drawn rows belongs to, (m,)."""
+        if self.index is None or self.tokens is None:
+            return self.index
+        return self.index // self.tokens.tokens
 
     def vitals(self) -> VitalSigns:
         """Return its vital signs."""
@@ -51,8 +61,10 @@ class Layer:
     def table(self, conventions: Conventions, seed: int) -> dict[str, Reading]:
         """Return every metric with its error bar."""
         if isinstance(self.moments, WideRows):
-            return read_wide_table(self.moments, conventions=conventions, seed=seed)
-        return read_table(self.moments, self.rows, conventions=conventions, seed=seed)
+            found = read_wide_table(self.moments, conventions=conventions, seed=seed)
+        else:
+            found = read_table(self.moments, self.rows, conventions=conventions, seed=seed)
+        return found if self.tokens is None else found | self.tokens.readings()
 
     def convergence(self, conventions: Conventions) -> dict[str, list[tuple[int, float]]]:
         """Return every metric of the moments on growing shares of the images."""
@@ -64,7 +76,9 @@ class Layer:
 def measure_subject(
     subject: Subject, sample: int, precision: Precision = "auto", seed: int = 0
 ) -> dict[str, Layer]:
-    """Read all blocks of a subject once (a file twice if float32 turns out not to do).
+    """Read all blocks of a subject once.
+
+    A file is read twice if float32 turns out not to do, and once more for the tokens of each image.
 
     Args:
         subject: what to read.
@@ -87,14 +101,35 @@ def measure_subject(
         if views[0].shape[1] <= WIDEST_EXACT:
             return {"features": _of_file(subject, views, sample, precision, seed)}
     streams: dict[str, RowStream | WideRows] = {}
+    signs: dict[str, TokenSigns | None] = {}
     for block in subject.blocks():
         for name, views in block.items():
             if name not in streams:
                 streams[name] = _stream(views, sample, seed)
+                signs[name] = _signs(subject, name, views, sample, seed)
             streams[name].add(views)
+            _add(signs[name], views)
     if not streams:
         raise UserError(f"what: {subject.what} gave no rows at all.")
-    return {name: _layer(stream, sample > 0) for name, stream in streams.items()}
+    return {
+        name: replace(_layer(stream, sample > 0), tokens=signs[name])
+        for name, stream in streams.items()
+    }
+
+
+def _signs(
+    subject: Subject, layer: str, views: Sequence[Tensor], sample: int, seed: int
+) -> TokenSigns | None:
+    """Return what gathers the signs of tokens, if rows are tokens and a sample is drawn."""
+    tokens = subject.conventions.get("tokens", {}).get(layer)
+    if tokens is None or sample == 0:
+        return None
+    return TokenSigns(tokens, views[0].shape[1], sample, seed)
+
+
+def _add(signs: TokenSigns | None, views: Sequence[Tensor]) -> None:
+    if signs is not None:
+        signs.add(views[0])
 
 
 def _stream(views: Sequence[Tensor], sample: int, seed: int) -> RowStream | WideRows:
@@ -116,7 +151,11 @@ def _of_file(
         seed=seed,
         precision=precision,
     )
-    return _layer(measured, sample > 0)
+    signs = _signs(subject, "features", views, sample, seed)
+    if signs is not None:
+        for block in subject.blocks():
+            signs.add(block["features"][0])
+    return replace(_layer(measured, sample > 0), tokens=signs)
 
 
 def _layer(read: RowStream | WideRows | Measured, sampled: bool) -> Layer:

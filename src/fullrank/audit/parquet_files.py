@@ -80,10 +80,19 @@ def _values(column: Any, name: str, path: Path) -> np.ndarray:
 
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
-    shape, rows = [len(column)], len(column)
+    rows = len(column)
+    there = None
+    if pa.types.is_fixed_size_list(column.type) and column.null_count:
+        # A null row becomes a row of NaN, a bad row like any other.
+        there = column.is_valid().to_numpy(zero_copy_only=False)
+        column = column.drop_null()
+    shape = [len(column)]
     while pa.types.is_nested(column.type):
         if column.null_count:
-            raise UserError(f"{path} ({name}): {column.null_count} of {rows} rows are null.")
+            raise UserError(
+                f"{path} ({name}): {column.null_count} of {rows} rows are null. Allowed: rows of "
+                "one width; nulls in a fixed-size list, which --bad-rows can exclude."
+            )
         inner = column.flatten()
         if pa.types.is_fixed_size_list(column.type):
             length = column.type.list_size
@@ -98,9 +107,17 @@ def _values(column: Any, name: str, path: Path) -> np.ndarray:
         shape.append(length)
         column = inner
     if column.null_count and not pa.types.is_floating(column.type):
-        raise UserError(f"{path} ({name}): {column.null_count} values are null.")
+        raise UserError(
+            f"{path} ({name}): {column.null_count} values are null. Allowed: nulls among floats, "
+            "which --bad-rows can exclude."
+        )
     # A null among floats becomes NaN, a bad row like any other.
     values = column.to_numpy(zero_copy_only=False)
+    if there is not None:
+        kind = values.dtype if values.dtype.kind == "f" else np.float64
+        filled = np.full((rows, *shape[1:]), np.nan, dtype=kind)
+        filled[there] = values.reshape(shape)
+        return filled
     return values.reshape(shape) if values.flags.writeable else values.reshape(shape).copy()
 
 

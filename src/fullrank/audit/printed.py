@@ -8,6 +8,10 @@ from rich.table import Table
 from fullrank.audit.verb import Audits, LayerAudit
 from fullrank.measure.table import Reading
 
+# Layers that stand for a file or a model; the others are its taps.
+WHOLE = ("features", "backbone", "embedding")
+# Wide enough for the table where there is no terminal to ask.
+WIDTH = 110
 # What stands beside a metric for each flag that is spelled out below the table.
 MARKS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -21,14 +25,22 @@ def print_audits(audits: Audits, console: Console | None = None, every_layer: bo
         every_layer: print the table of every layer, and not of the main one only.
     """
     console = console or Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
     for audit in audits.audits:
         console.print(f"\n[bold]{audit.what}[/bold]", end="  ")
         console.print(_conditions(audit.main), markup=False)
+        unnoticed = []
         for name, verdict in audit.verdict.items():
+            if verdict.kind == "healthy" and name not in WHOLE:
+                unnoticed.append(name)
+                continue
             colour = "green" if verdict.kind == "healthy" else "red"
             console.print(f"[bold]{name}:[/bold] [bold {colour}]{verdict.kind}[/]")
             for sentence in verdict.evidence:
                 console.print(f"  {sentence}", markup=False)
+        if unnoticed:
+            console.print(f"healthy, too: {', '.join(unnoticed)}", markup=False)
         shown = audit.layers.values() if every_layer else [audit.main]
         for layer in shown:
             flags = list(dict.fromkeys(f for r in layer.metrics.values() for f in r.flags))
@@ -62,7 +74,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _metrics(layer: LayerAudit, flags: list[str]) -> Table:
     table = _table(layer.layer, "metric", "value", "corrected", "95 % interval")
-    table.add_column("", style="dim")
+    table.add_column("", style="dim", no_wrap=True)
     for name, reading in layer.metrics.items():
         table.add_row(
             name,

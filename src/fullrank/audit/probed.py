@@ -18,24 +18,27 @@ NEIGHBOURS = 20
 
 
 def probe_layer(layer: Layer, labels: Tensor, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Fit kNN and ridge probes on three quarters of the sampled rows, score them on the rest.
+    """Fit kNN and ridge probes on three quarters of the images, score them on the rest.
+
+    Sampled rows are used. Tokens have the label of their image, all of them on one side.
 
     Args:
         layer: what was read of a layer, with sampled rows.
-        labels: the class of every row, -1 where it has none.
+        labels: the class of every image, -1 where it has none.
         seed: of the split.
 
     Returns:
         ``accuracy``, its 95 % interval ``low`` and ``high``, ``n_train``, ``n_test`` and
         ``classes``, for ``knn`` and ``linear``; empty where the labels allow no probe.
     """
-    if layer.rows is None or layer.index is None:
+    if layer.rows is None or layer.image is None:
         return {}
-    y = labels[layer.index.cpu()]
-    known = (y >= 0).nonzero()[:, 0]
+    image = layer.image.cpu()
+    y = labels.cpu()[image]
+    known = image[y >= 0].unique()
     order = known[torch.randperm(len(known), generator=generator(seed, "audit probe"))]
     cut = int(len(order) * HELD_OUT)
-    test, train = order[:cut], order[cut:]
+    test, train = (torch.isin(image, part).nonzero()[:, 0] for part in (order[:cut], order[cut:]))
     if cut < 1 or len(y[train].unique()) < 2:
         return {}
     x = layer.rows

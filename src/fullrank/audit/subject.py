@@ -17,6 +17,7 @@ Block = dict[str, "tuple[Tensor, ...]"]
 """Layer name → one tensor ``(b, d)`` a view; the rows of the views of a layer belong together."""
 
 POOLS = ("cls", "mean", "grid", "grid_last", "flatten", "views", "tokens")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 LEVELS = ("sample", "tokens", "within")
 
 
@@ -73,7 +74,12 @@ class Options:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        choices = {"split": ("test", "train"), "bad_rows": ("refuse", "exclude"), "level": LEVELS}
+        choices = {
+            "split": ("test", "train"),
+            "bad_rows": ("refuse", "exclude"),
+            "level": LEVELS,
+            "device": DEVICES,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise unknown_name(name, str(getattr(self, name)), allowed)

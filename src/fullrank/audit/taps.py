@@ -54,7 +54,7 @@ def _place(path: str) -> str:
 
 
 def tap_names(backbone: nn.Module, taps: Sequence[str]) -> list[str]:
-    """Resolve ``taps``: names of submodules, or ``blocks``.
+    """Resolve ``taps``: names of submodules, and ``blocks`` for every block.
 
     Raises:
         UserError: there is no such submodule; near matches are given.
@@ -62,7 +62,7 @@ def tap_names(backbone: nn.Module, taps: Sequence[str]) -> list[str]:
     known = {name for name, _ in backbone.named_modules() if name}
     names: list[str] = []
     for tap in taps:
-        if tap == "blocks" and len(taps) == 1:
+        if tap == "blocks":
             names += block_names(backbone)
         elif tap in known:
             names.append(tap)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import dataclass, field, replace
 from typing import Any, cast, get_args
 
+from fullrank.audit.drifted import drift_between
 from fullrank.audit.measured import Layer, measure_subject
 from fullrank.audit.probed import probe_layer
 from fullrank.audit.ranking import CRITERIA, DEFAULT, Ranked, rank
 from fullrank.audit.subject import Options, Subject
 from fullrank.errors import UserError, unknown_name
-from fullrank.measure.drift import linear_cka, neighbourhood_overlap, svcca
 from fullrank.measure.stream import Precision
 from fullrank.measure.table import Conventions, Reading
 from fullrank.measure.verdict import Verdict, judge
@@ -20,6 +20,8 @@ from fullrank.measure.verdict_alone import judge_alone
 from fullrank.measure.vitals import VitalSigns
 from fullrank.measure.wide import WideRows
 
+# The evidence of a single image is that there is none.
+ALONE = "One image alone: that nothing varies between images is no finding."
 Announce = Callable[[str], None]
 
 
@@ -74,7 +76,7 @@ class Audit:
     Attributes:
         what: as it was named.
         kind: ``embeddings``, ``run``, ``checkpoint`` or ``model``.
-        layers: by name, the main one first.
+        layers: by name, taps in the order of the network, then its backbone and embedding.
     """
 
     what: str
@@ -84,7 +86,7 @@ class Audit:
     @property
     def main(self) -> LayerAudit:
         """The layer that stands for the whole: a file's features, a model's backbone."""
-        return next(iter(self.layers.values()))
+        return self.layers.get("backbone") or next(iter(self.layers.values()))
 
     @property
     def verdict(self) -> dict[str, Verdict]:
@@ -177,8 +179,11 @@ def audit(
             raise unknown_name(argument, given, allowed)
     if sample < 0:
         raise UserError(f"sample: {sample} given. Allowed: 0 or more.")
+    if drift and len(whats) == 1:
+        raise UserError("drift: one WHAT given, and nothing to compare it with. Allowed: several.")
     options = options or Options()
     conventions = conventions or Conventions()
+    _check(conventions)
     products = cast(Precision, precision)
     tell = announce or (lambda _: None)
     subjects = [open_subject(what, options) for what in whats]
@@ -191,6 +196,11 @@ def audit(
         tell(f"measuring {subject.what}")
         layers = measure_subject(subject, sample, products, options.seed)
         compared = fixed
+        if fixed is not None and not fixed.keys() & layers.keys():
+            raise UserError(
+                f"reference: {reference} has {', '.join(fixed)} and {subject.what} has "
+                f"{', '.join(layers)}. Allowed: a layer of the same name in both."
+            )
         twin = subject.reference() if fixed is None else None
         if twin is not None:
             tell(f"measuring the untrained twin of {subject.what}")
@@ -214,8 +224,21 @@ def audit(
             [(a.what, a.main.metrics, a.main.verdict.kind == "complete collapse") for a in audits],
             rank_by,
         )
-    drifted = _drift([a.what for a in audits], samples) if drift else []
+    drifted = drift_between([a.what for a in audits], samples) if drift else []
     return Audits(audits, ranking, rank_by, drifted)
+
+
+def _check(conventions: Conventions) -> None:
+    """Refuse constants that no metric can be computed with, before anything is read."""
+    first, end = conventions.alpha_range
+    if not 0 <= first < end - 1:
+        raise UserError(
+            f"alpha_range: {first} {end} given. Allowed: 0 <= FIRST, and at least two eigenvalues "
+            "up to END."
+        )
+    delta = conventions.lidar_delta
+    if not 0 < delta < math.inf:
+        raise UserError(f"lidar_delta: {delta:g} given. Allowed: a finite number above 0.")
 
 
 def _vitals(subject: Subject, precision: Precision, seed: int) -> dict[str, VitalSigns]:
@@ -241,6 +264,8 @@ def _layer_audit(
         if before is None
         else judge(vitals, [before])
     )
+    if moments.count == 1:
+        verdict = replace(verdict, evidence=(*verdict.evidence, ALONE))
     described = {
         **subject.conventions,
         "n": moments.count,
@@ -266,34 +291,6 @@ def _layer_audit(
         probes={} if labels is None or layer.rows is None else probe_layer(layer, labels),
         convergence=layer.convergence(conventions) if convergence_too else {},
     )
-
-
-def _drift(
-    whats: Sequence[str], samples: Sequence[Mapping[str, tuple[Any, Any]]]
-) -> list[dict[str, Any]]:
-    """Compare every later WHAT with the first, on the images that both sampled."""
-    rows: list[dict[str, Any]] = []
-    for first, later in combinations(range(len(whats)), 2):
-        if first > 0:
-            break
-        for layer in samples[first].keys() & samples[later].keys():
-            (x, i), (y, j) = samples[first][layer], samples[later][layer]
-            if x is None or y is None or i.shape != j.shape or not bool((i == j).all()):
-                raise UserError(
-                    f"drift: {whats[first]} and {whats[later]} do not hold the same images."
-                )
-            rows.append(
-                {
-                    "from": whats[first],
-                    "to": whats[later],
-                    "layer": layer,
-                    "n": len(x),
-                    "linear_cka": float(linear_cka(x, y, debiased=True)),
-                    "svcca": float(svcca(x, y)),
-                    "neighbourhood_overlap": float(neighbourhood_overlap(x, y)),
-                }
-            )
-    return rows
 
 
 def _plain(value: Any) -> Any:

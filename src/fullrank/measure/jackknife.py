@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fullrank.errors import UserError
@@ -104,6 +104,36 @@ class Jackknifed:
 
         half = float(t.ppf((1 + level) / 2, len(self.replicates) - 1)) * error
         return centre - half, centre + half
+
+    def unsettled_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return an interval for a bias that falls as some power of ``1/n`` between 1/2 and 1.
+
+        It reaches from the value to the value without a bias of order ``1/sqrt(n)``, which is that
+        of ordered eigenvalues that are equal, and by the half width of :meth:`interval` beyond.
+
+        Args:
+            level: coverage of :meth:`interval`; this one covers more.
+
+        Raises:
+            UserError: a level outside (0, 1).
+        """
+        low, high = self.interval(level=level)
+        if math.isnan(low):
+            return low, high
+        g = len(self.replicates)
+        fewer, times = (self.halves, 2.0) if self.halves else (self.replicates, g / (g - 1))
+        bias = (sum(fewer) / len(fewer) - self.value) / (math.sqrt(times) - 1)
+        if not math.isfinite(bias):
+            return math.nan, math.nan
+        return low - max(bias, 0), high - min(bias, 0)
+
+    def on_scale(self, function: Callable[[float], float]) -> Jackknifed:
+        """Return the jackknife of a function of the statistic."""
+        return Jackknifed(
+            function(self.value),
+            tuple(map(function, self.replicates)),
+            tuple(map(function, self.halves)),
+        )
 
 
 def group_means(value: float, groups: Sequence[float]) -> Jackknifed:

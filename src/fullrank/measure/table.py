@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,8 @@ from fullrank.measure.jackknife import Jackknifed
 from fullrank.measure.lidar import lidar
 from fullrank.measure.moments import MomentState
 from fullrank.measure.pair_table import pair_table
+from fullrank.measure.reading import Reading, reading_of
+from fullrank.measure.scale import crowded
 from fullrank.measure.shards import Shards
 from fullrank.measure.spectra import (
     Spectra,
@@ -24,6 +26,8 @@ from fullrank.measure.spectra import (
     spectra_of,
 )
 from fullrank.measure.wide import WideRows, geometric_middle
+
+__all__ = ["Conventions", "Reading", "read_table", "read_values", "read_wide_table"]
 
 # Rows per dimension below which rank metrics are biased by more than a few percent.
 ENOUGH_ROWS = 5
@@ -99,19 +103,6 @@ def _view_aware(c: Conventions) -> dict[str, Callable[[MomentState], float | Non
     }
 
 
-# Plug-in values that drift with the number of rows, and what the jackknife takes off.
-BIASED = (
-    "effective_rank",
-    "rankme",
-    "participation_ratio",
-    "stable_rank",
-    "cev_auc",
-    "alpha_req",
-    "anisotropy",
-    "spectral_entropy",
-    "lidar",
-    "canonical_correlation",
-)
 # What a sketch bounds.
 SKETCHED = (
     "effective_rank",
@@ -121,31 +112,6 @@ SKETCHED = (
     "anisotropy",
     "spectral_entropy",
 )
-UNSETTLED = "bias not corrected: it does not fall as 1/n here"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A metric's number.
-
-    Attributes:
-        value: the plug-in statistic by its published definition; None where it is undefined or
-            infinite (a flag says which).
-        corrected: the value without its small-sample bias, where a correction is known.
-        low: lower end of the 95 % interval, about ``corrected`` where there is one.
-        high: its upper end.
-        flags: what to know before using the number.
-    """
-
-    value: float | None
-    corrected: float | None
-    low: float | None
-    high: float | None
-    flags: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return asdict(self) | {"flags": list(self.flags)}
 
 
 def read_table(
@@ -171,24 +137,28 @@ def read_table(
     """
     total, c = shards.total, conventions or Conventions()
     few = total.rows < ENOUGH_ROWS * total.dim
-    kept = list(shards.leave_one_out()) if len(shards.states) > 1 else []
+    kept = list(shards.leave_one_out())
     readings: dict[str, Reading] = {}
-    for table, limit in ((CENTRAL, math.inf), (_view_aware(c), WIDE)):
-        for name, function in table.items():
-            value = function(total)
-            if value is not None:
-                without = [_finite(function(s)) for s in kept if total.dim <= limit]
-                readings[name] = _reading(name, Jackknifed(value, tuple(without)), few)
+    for name, function in CENTRAL.items():
+        readings |= _of_states(name, function, total, kept, few=few)
+    fits = total.views > 1 and total.dim <= WIDE
+    halves = list(shards.halves()) if fits else []
+    for name, function in _view_aware(c).items():
+        readings |= _of_states(name, function, total, kept if fits else [], halves, few=few)
     replicated = replicated_spectra(shards, sample)
+    unbiased = {"participation_ratio": participation_ratio_corrected(shards)}
     for name, of_spectra in _spectral(c).items():
         if of_spectra(replicated.full) is not None:
             jackknifed = replicated.of(partial(_defined, of_spectra))
-            exact = replicated.method == "jackknife"
-            readings[name] = _reading(name, jackknifed, few, correct=exact)
-    if len(shards.states) > 1:
-        readings["participation_ratio"] = _about(
-            readings["participation_ratio"], participation_ratio_corrected(shards), total.dim
-        )
+            readings[name] = reading_of(
+                name,
+                jackknifed,
+                total.dim,
+                few,
+                correct=replicated.method == "jackknife",
+                settled=not crowded(name, replicated.full),
+                unbiased=unbiased.get(name, math.nan),
+            )
     return readings | _pairs(sample, seed)
 
 
@@ -211,10 +181,7 @@ def read_wide_table(
     kept = [wide.state(without=g) for g in wide.groups] if len(wide.groups) > 1 else []
     total = wide.state()
     for name, function in CENTRAL.items():
-        value = function(total)
-        if value is not None:
-            without = tuple(_finite(function(s)) for s in kept)
-            readings[name] = _reading(name, Jackknifed(value, without), few=False)
+        readings |= _of_states(name, function, total, kept)
     sketched = wide.sketch.spectrum()
     resolved = 1 - sketched.unresolved / max(float(wide.sketch.square_sums.sum()), 1e-300)
     flag = (
@@ -240,7 +207,8 @@ def _pairs(sample: Tensor | None, seed: int) -> dict[str, Reading]:
     if sample is None or len(sample) < 3:
         return {}
     flag = f"from {len(sample)} sampled rows"
-    found = {n: _reading(n, j, few=False) for n, j in pair_table(sample, seed=seed).items()}
+    d = sample.shape[1]
+    found = {n: reading_of(n, j, d) for n, j in pair_table(sample, seed=seed).items()}
     return {name: replace(r, flags=(*r.flags, flag)) for name, r in found.items()}
 
 
@@ -273,32 +241,20 @@ def _defined(function: Callable[[Spectra], float | None], spectra: Spectra) -> f
     return _finite(function(spectra))
 
 
-def _reading(name: str, jackknifed: Jackknifed, few: bool, correct: bool = True) -> Reading:
-    value = jackknifed.value
-    flags: list[str] = []
-    if not math.isfinite(value):
-        return Reading(None, None, None, None, ("infinite" if math.isinf(value) else "undefined",))
-    corrected = None
-    if correct and name in BIASED:
-        if jackknifed.settled:
-            corrected = jackknifed.corrected
-        else:
-            flags.append(UNSETTLED)
-    low, high = jackknifed.interval(about=corrected)
-    if few and name in BIASED:
-        flags.append("n < 5d: biased by the small sample")
-    if math.isnan(low):
-        flags.append("no error bar")
-        return Reading(value, corrected, None, None, tuple(flags))
-    return Reading(value, corrected, low, high, tuple(flags))
-
-
-def _about(reading: Reading, corrected: float, dim: int) -> Reading:
-    """Return the reading with its interval moved to another correction."""
-    if reading.value is None or not 0 < corrected <= 10 * dim:
-        return reading
-    centre = reading.value if reading.corrected is None else reading.corrected
-    shift = corrected - centre
-    low, high = (None if end is None else end + shift for end in (reading.low, reading.high))
-    flags = tuple(flag for flag in reading.flags if flag != UNSETTLED)
-    return replace(reading, corrected=corrected, low=low, high=high, flags=flags)
+def _of_states(
+    name: str,
+    function: Callable[[MomentState], float | None],
+    total: MomentState,
+    kept: Sequence[MomentState],
+    halves: Sequence[MomentState] = (),
+    few: bool = False,
+) -> dict[str, Reading]:
+    """Read one metric of moments; nothing where it is not defined for so many views."""
+    value = function(total)
+    if value is None:
+        return {}
+    without, half = (tuple(_finite(function(s)) for s in part) for part in (kept, halves))
+    # Directions that do not agree across views are found to correlate by about sqrt(d/n).
+    noisy = name == "canonical_correlation" and value < 2 * math.sqrt(total.dim / total.count)
+    jackknifed = Jackknifed(value, without, half)
+    return {name: reading_of(name, jackknifed, total.dim, few, settled=not noisy)}

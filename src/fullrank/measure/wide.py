@@ -104,6 +104,9 @@ class WideRows:
 
         Args:
             without: a group to leave out.
+
+        Raises:
+            UserError: no rows were added.
         """
         if self._centre is None:
             raise UserError("state: no rows were added.")
@@ -142,7 +145,7 @@ def wide_vital_signs(rows: WideRows) -> VitalSigns:
     """
     state, spectrum = rows.state(), rows.sketch.spectrum()
     rank = geometric_middle(*spectrum.bounds(effective_rank))
-    most = min(rows.dim, rows.count - 1)
+    most = min(rows.dim, rows.count - 1)  # the sketch is of one view
     return {
         "d": rows.dim,
         "n": rows.count,

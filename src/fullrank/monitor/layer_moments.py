@@ -22,6 +22,8 @@ from fullrank.models.collectives import world_size
 
 # Rows that the error bars of wide layers are computed from.
 SAMPLED_ROWS = 1024
+# Rows that are added together: every update goes over all (width, width) matrices of the shards.
+ROWS_AT_A_TIME = 4096
 
 OF_MOMENTS: Mapping[str, Callable[[MomentState], float | None]] = {
     "spread": spread,
@@ -50,12 +52,25 @@ class LayerMoments:
         narrow = width <= EXACT_WIDTH
         self.moments = Moments(shards=shards if narrow else 1)
         self.sample = None if narrow or shards == 1 else RowSample(SAMPLED_ROWS, seed)
+        self._held: list[tuple[Sequence[Tensor], Tensor]] = []
+        self._waiting = 0
         if device.type != "mps":  # it has no float64
             self.moments = self.moments.to(device)
 
     def update(self, views: Sequence[Tensor], start: int) -> None:
         """Add the rows of one batch; ``start`` is the index of the first in the probe set."""
-        index = torch.arange(start, start + len(views[0]))
+        if len(views[0]):
+            self._held.append((views, torch.arange(start, start + len(views[0]))))
+            self._waiting += len(views[0])
+        if self._waiting >= ROWS_AT_A_TIME:
+            self._settle()
+
+    def _settle(self) -> None:
+        if not self._held:
+            return
+        views = [torch.cat(parts) for parts in zip(*(v for v, _ in self._held), strict=True)]
+        index = torch.cat([i for _, i in self._held])
+        self._held, self._waiting = [], 0
         self.moments.update(*(view.to(self.moments.device) for view in views), index=index)
         if self.sample is not None:
             self.sample.update(views[0], index)
@@ -66,6 +81,7 @@ class LayerMoments:
         Returns:
             ``VitalSigns``, on all processes those of the rows of all.
         """
+        self._settle()
         with warnings.catch_warnings():
             # A process without a share of a small probe set was never updated.
             warnings.filterwarnings("ignore", message=".*before the ``update`` method.*")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import tempfile
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -62,6 +63,20 @@ def write_document(path: Path, page: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_whole(path, page.encode())
+    except OSError as error:
+        raise UserError(f"out: cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path that no page can be written to, before the work for the page begins.
+
+    Raises:
+        UserError: says why.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise UserError(f"out: cannot write {str(path)!r}: {error.strerror or error}.") from error
 
