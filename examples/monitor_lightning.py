@@ -31,7 +31,6 @@ class SimSiam(LightningModule):
 
     Args:
         predict: whether there is a predictor.
-        budget: share of the training time that check-ups may take.
     """
 
     def __init__(self, predict: bool = False) -> None:
@@ -64,6 +63,7 @@ def main(epochs: int = 15, predict: bool = False, budget: float = 0.2) -> Traine
     Args:
         epochs: of 12 steps.
         predict: whether there is a predictor.
+        budget: share of the training time that check-ups may take.
     """
     torch.manual_seed(0)
     images = torch.from_numpy(load_digits().data).float() / 16
