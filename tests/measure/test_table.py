@@ -203,3 +203,11 @@ def test_a_spectrum_of_wide_rows_says_that_it_is_not_corrected() -> None:
     reading = reading_of("effective_rank", jackknifed, 2000, correct=False)
     assert reading.corrected is None and reading.low is not None
     assert any("not corrected" in flag for flag in reading.flags)
+
+
+def test_what_does_not_vary_is_not_corrected_into_something() -> None:
+    for name, reading in table(torch.ones(400, 8)).items():
+        if reading.corrected is not None:
+            assert reading.corrected == reading.value, name
+        if reading.low is not None and reading.value is not None:
+            assert reading.low <= reading.value <= (reading.high or 0), name

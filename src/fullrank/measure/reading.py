@@ -86,6 +86,9 @@ def reading_of(
     value = jackknifed.value
     if not math.isfinite(value):
         return Reading(None, None, None, None, ("infinite" if math.isinf(value) else "undefined",))
+    if jackknifed.replicates and all(r == value for r in jackknifed.replicates):
+        # Nothing varies: there is neither an error nor a bias to take off.
+        return Reading(value, value if name in BIASED and correct else None, value, value)
     scale = SCALES.get(name, AS_IT_IS)
     scaled = jackknifed.on_scale(scale.to)
     flags: list[str] = []
