@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -291,8 +290,3 @@ def _statistics(repo: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] 
         return None, None
     mean, std = getattr(processor, "image_mean", None), getattr(processor, "image_std", None)
     return (tuple(mean), tuple(std)) if mean and std else (None, None)
-
-
-def is_folder_of_hugging_face(path: Path) -> bool:
-    """Say whether a folder holds a model in the hub's format."""
-    return (path / "config.json").is_file()

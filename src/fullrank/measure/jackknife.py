@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fullrank.errors import UserError
@@ -134,10 +134,3 @@ class Jackknifed:
             tuple(map(function, self.replicates)),
             tuple(map(function, self.halves)),
         )
-
-
-def group_means(value: float, groups: Sequence[float]) -> Jackknifed:
-    """Return the jackknife of a mean over equal groups, from the groups' own means."""
-    total, g = sum(groups), len(groups)
-    left_out = (tuple((total - one) / (g - 1) for one in groups)) if g > 1 else ()
-    return Jackknifed(value, left_out)
