@@ -62,7 +62,7 @@ def test_collapsed_loss_is_the_loss_of_constant_embeddings(recipe, preset):
     constant = [torch.linspace(-1, 2, d).expand(n, d)] * 2
     from fullrank.models.objectives.objective import Outputs
 
-    loss = chosen.objective.build()(Outputs(constant, constant, constant, constant))
+    loss = chosen.objective.build(d)(Outputs(constant, constant, constant, constant))
     expected = chosen.collapsed_loss(32, n)
     assert float(loss.total) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 

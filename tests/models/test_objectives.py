@@ -9,17 +9,18 @@ import pytest
 import torch
 
 from fullrank.models.objectives.objective import Loss, Outputs
-from fullrank.models.settings.objective import (
-    OBJECTIVES,
-    Cosine,
-    CrossCorrelation,
-    NormalisedMSE,
-    NTXent,
-    ObjectivePart,
-    VarianceCovariance,
-)
+from fullrank.models.settings.objective import ObjectivePart
+from fullrank.models.settings.objectives.contrastive import NTXent
+from fullrank.models.settings.objectives.directions import Cosine, NormalisedMSE
+from fullrank.models.settings.objectives.redundancy import CrossCorrelation, VarianceCovariance
 
-PARTS: list[ObjectivePart] = [kind() for kind in OBJECTIVES.values()]
+PARTS: list[ObjectivePart] = [
+    Cosine(),
+    NormalisedMSE(),
+    NTXent(),
+    VarianceCovariance(),
+    CrossCorrelation(),
+]
 
 
 def outputs(n=12, d=5, seed=0, views=2):
@@ -41,7 +42,7 @@ def unit(x):
 
 
 def total(part, out):
-    return float(part.build()(out).total)
+    return float(part.build(out.embeddings[0].shape[1])(out).total)
 
 
 def arrays(out):
@@ -137,7 +138,9 @@ def test_permuting_the_batch_changes_nothing(part):
 def test_terms_sum_to_the_total_and_gradients_are_finite(part, views):
     out = outputs(views=views)
     leaves = [t.requires_grad_() for t in out.predictions]
-    loss: Loss = part.build()(Outputs(out.features, leaves, leaves, out.targets))
+    loss: Loss = part.build(out.embeddings[0].shape[1])(
+        Outputs(out.features, leaves, leaves, out.targets)
+    )
     torch.testing.assert_close(loss.total, sum(loss.terms.values()))
     loss.total.backward()
     assert all(torch.isfinite(p.grad).all() for p in leaves)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fullrank.audit.checkpoints import load_matching, read_weights
 from fullrank.audit.models import Model, Network
@@ -12,6 +13,7 @@ from fullrank.audit.pictures import Pictures
 from fullrank.audit.subject import Options
 from fullrank.errors import UserError
 from fullrank.monitor.checkup import SETTLING_STEPS
+from fullrank.recipes.user_file import is_user_file
 
 
 def run_of_checkpoint(path: Path) -> Path | None:
@@ -43,7 +45,9 @@ def run_model(
 
     if not (folder / CONFIG).is_file():
         raise UserError(f"what: {folder} has no {CONFIG}. Allowed: a run folder.")
-    config = resolve(read_yaml(folder / CONFIG))
+    given = read_yaml(folder / CONFIG)
+    _refuse_code(given, options.trust)
+    config = resolve(given)
     path = checkpoint or folder / CHECKPOINT
     if not path.is_file():
         path = folder / "encoder.safetensors"
@@ -98,3 +102,18 @@ def run_model(
     settled = (step_of(last) or 0) >= SETTLING_STEPS
     size = options.size or side
     return Model(network, fresh, channels, size, views=views, settled=settled, said=said), pictures
+
+
+def _refuse_code(given: dict[str, Any], trust: bool) -> None:
+    """Refuse a configuration whose recipe is a Python file, which reading would run.
+
+    Raises:
+        UserError: it is, and it is not trusted.
+    """
+    recipe = given.get("recipe")
+    name = str(recipe.get("name") if isinstance(recipe, dict) else recipe)
+    if is_user_file(name) and not trust:
+        raise UserError(
+            f"what: the run's recipe is {name}, a Python file, and to read the run is to run it. "
+            "Allowed: trust, if you know where the run comes from."
+        )

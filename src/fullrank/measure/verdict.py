@@ -139,12 +139,14 @@ def leading(current: Mapping[str, Any]) -> str:
     return f"One direction holds {share:.0%} of the variance."
 
 
-def judge_loss(losses: Sequence[float | None], collapsed_loss: float) -> dict[str, Any] | None:
+def judge_loss(
+    losses: Sequence[float | None], collapsed_loss: float | None
+) -> dict[str, Any] | None:
     """Say whether a loss sits where a constant representation would put it.
 
     Args:
         losses: of a run, in order; None where one was not finite.
-        collapsed_loss: the loss of a constant embedding.
+        collapsed_loss: the loss of a constant embedding; None if it has none.
 
     Returns:
         ``{"at_collapsed_value": bool, "text": str}``, or None without losses. The level is the
@@ -152,7 +154,7 @@ def judge_loss(losses: Sequence[float | None], collapsed_loss: float) -> dict[st
         of the larger of the value itself and the distance that the loss started at.
     """
     finite = [loss for loss in losses if loss is not None]
-    if not finite:
+    if not finite or collapsed_loss is None:
         return None
     level = statistics.median(finite[-max(1, len(finite) // 20) :])
     scale = max(abs(collapsed_loss), abs(finite[0] - collapsed_loss))

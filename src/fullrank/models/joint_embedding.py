@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 
 from fullrank.models.objectives.objective import Loss, Objective, Outputs
 from fullrank.models.targets import Target
+
+Embed = Callable[[], Iterable[tuple[Tensor, list[Tensor]]]]
+"""Passes once over the images: which they are, ``(n,)``, and their embeddings, one a view."""
 
 
 @dataclass
@@ -22,6 +26,13 @@ class Encoded:
 class JointEmbedding(nn.Module):
     """views → backbone → projector → predictor → objective(prediction, target).
 
+    A part may have, beside ``forward``:
+
+    * ``observe(embeddings)``, a predictor that is made from what it predicts from: called with the
+      embeddings of all views before each forward pass in training mode;
+    * ``after_step(step, total_steps)``: called after every optimiser step;
+    * ``before_epoch(epoch, embed)``: called before the first step of every epoch.
+
     Args:
         backbone: view → representation h, ``(n, d_h)``.
         projector: h → embedding z, ``(n, d)``.
@@ -29,6 +40,7 @@ class JointEmbedding(nn.Module):
         target: what predictions are compared with, and where gradients flow.
         objective: the loss.
         feature_dim: dimension of h.
+        target_views: how many views, the first ones, have targets; None for all.
     """
 
     def __init__(
@@ -39,9 +51,11 @@ class JointEmbedding(nn.Module):
         target: Target,
         objective: Objective,
         feature_dim: int,
+        target_views: int | None = None,
     ) -> None:
         super().__init__()
         self.feature_dim = feature_dim
+        self.target_views = target_views
         self.backbone = backbone
         self.projector = projector
         self.predictor = predictor
@@ -53,18 +67,27 @@ class JointEmbedding(nn.Module):
         feature = self.backbone(view)
         return Encoded(feature, self.projector(feature))
 
-    def forward(self, views: list[Tensor]) -> Outputs:
-        """Return features, embeddings, predictions and targets, one of each a view.
+    def forward(self, views: list[Tensor], indices: Tensor | None = None) -> Outputs:
+        """Return features, embeddings and predictions, one of each a view, and targets.
 
         Each view passes the network by itself, so that batch norm sees one view at a time.
+
+        Args:
+            views: tensors ``(n, ...)``, of one size or of several.
+            indices: which images they show, ``(n,)``, for objectives that remember each image.
         """
         encoded = [self.encode(view) for view in views]
         embeddings = [e.embedding for e in encoded]
+        observe = getattr(self.predictor, "observe", None)
+        if self.training and callable(observe):
+            observe(embeddings)
+        k = self.target_views
         return Outputs(
             features=[e.feature for e in encoded],
             embeddings=embeddings,
             predictions=[self.predictor(z) for z in embeddings],
-            targets=self.target(views, embeddings),
+            targets=self.target(views[:k], embeddings[:k]),
+            indices=indices,
         )
 
     def loss(self, outputs: Outputs) -> Loss:
@@ -75,7 +98,19 @@ class JointEmbedding(nn.Module):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Let the parts that act between steps do so; ``step`` counts the steps done."""
-        for part in (self.predictor, self.target, self.objective):
-            act = getattr(part, "after_step", None)
+        self._call("after_step", step, total_steps)
+
+    def before_epoch(self, epoch: int, embed: Embed) -> None:
+        """Let the parts that start from the data do so.
+
+        Args:
+            epoch: counted from 0.
+            embed: passes over this process's images of the epoch, without gradients.
+        """
+        self._call("before_epoch", epoch, embed)
+
+    def _call(self, name: str, *arguments: object) -> None:
+        for part in (self.projector, self.predictor, self.target, self.objective):
+            act = getattr(part, name, None)
             if callable(act):
-                act(step, total_steps)
+                act(*arguments)

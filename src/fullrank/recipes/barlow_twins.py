@@ -1,11 +1,12 @@
 """Barlow Twins: make the views' cross-correlation the identity."""
 
-from fullrank.models.settings.objective import CrossCorrelation
+from fullrank.models.settings.objectives.redundancy import CrossCorrelation
 from fullrank.models.settings.predictor import NoPredictor
 from fullrank.models.settings.projector import MLPProjector
 from fullrank.models.settings.target import Online
 from fullrank.models.settings.views import Crops
-from fullrank.recipes.recipe import Optimizer, Paper, Prevents, Recipe, Training
+from fullrank.recipes.recipe import Paper, Prevents, Recipe
+from fullrank.recipes.training import Optimizer, Training
 
 RECIPE = Recipe(
     name="barlow-twins",

@@ -1,18 +1,19 @@
 """A published method as data."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from fullrank.errors import UserError
-from fullrank.models.settings import FIELDS
+from fullrank.errors import UserError, unknown_name
+from fullrank.models.settings import FIELDS, Part
 from fullrank.models.settings.backbone import BackboneSettings
 from fullrank.models.settings.objective import ObjectivePart
 from fullrank.models.settings.part import require
 from fullrank.models.settings.predictor import PredictorPart
-from fullrank.models.settings.projector import MLPProjector, ProjectorPart
+from fullrank.models.settings.projector import ProjectorPart
 from fullrank.models.settings.target import TargetPart
 from fullrank.models.settings.views import Crops
+from fullrank.recipes.training import Training
 
 if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
     from fullrank.models.joint_embedding import JointEmbedding
@@ -64,58 +65,55 @@ def _holds(need: str, recipe: "Recipe") -> bool:
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """The optimiser and its schedule.
+class Variant:
+    """A published form of a method other than its main one.
 
     Args:
-        name: ``sgd``, ``lars`` (You et al. 2017), ``adam`` or ``adamw``.
-        lr: learning rate at a global batch of 256 images; scaled linearly with the batch.
-        momentum: of sgd and lars.
-        weight_decay: coefficient of L2 decay (decoupled in adamw).
-        decay_norm_and_bias: whether biases and norm parameters decay; if not, lars does not
-            adapt their rate either.
-        schedule: ``cosine`` to ``final_lr``, or ``constant``; after the warm-up.
-        warmup: share of the steps in which the rate rises linearly from zero.
-        final_lr: rate at the last step as a share of the highest.
-        predictor_schedule: ``scheduled`` like the rest, or ``constant`` (Chen and He 2021).
-        predictor_lr: factor on the predictor's rate (alpha_p of Tian et al. 2021).
+        name: what follows the slash: ``directpred/official``.
+        summary: what differs and whose it is, in one line.
+        changes: by field: a part that replaces it, or the settings in it that differ. Beside the
+            five fields there are ``training`` and ``optimizer``.
+        small: what differs beyond that under the preset ``small``.
     """
 
-    name: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    decay_norm_and_bias: bool = True
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = 0.0
-    final_lr: float = 0.0
-    predictor_schedule: Literal["scheduled", "constant"] = "scheduled"
-    predictor_lr: float = 1.0
+    name: str
+    summary: str
+    changes: Mapping[str, Any]
+    small: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        require(self.lr > 0, "optimizer.lr", self.lr, "a number above 0")
-        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
-        require(0 <= self.warmup < 1, "optimizer.warmup", self.warmup, "a share in [0, 1)")
-        require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "a number in [0, 1)")
+    def applied_to(self, recipe: "Recipe", preset: str) -> "Recipe":
+        """Return ``recipe``, as it is under a preset, with the changes."""
+        changed = _changed(recipe, self.changes)
+        return _changed(changed, self.small) if preset == "small" else changed
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a method is trained.
+class Ablation(Variant):
+    """A method without one of its mechanisms.
 
     Args:
-        batch_size: images in the global batch.
-        epochs: passes over the training set.
-        optimizer: optimiser and schedule.
+        predicts: what the paper says happens then.
+        collapse: which kind follows, if any.
     """
 
-    batch_size: int
-    epochs: float
-    optimizer: Optimizer
+    predicts: str = ""
+    collapse: Collapse | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values under the names that a configuration gives them."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        require(bool(self.predicts), "predicts", self.predicts, "what the paper predicts, in words")
+
+
+def _changed(recipe: "Recipe", changes: Mapping[str, Any]) -> "Recipe":
+    """Return ``recipe`` with parts replaced, or settings of them."""
+    for name, change in changes.items():
+        if name == "optimizer":
+            optimizer = replace(recipe.training.optimizer, **change)
+            recipe = replace(recipe, training=replace(recipe.training, optimizer=optimizer))
+        elif isinstance(change, Mapping):
+            recipe = replace(recipe, **{name: replace(getattr(recipe, name), **change)})
+        else:
+            recipe = replace(recipe, **{name: change})
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,8 @@ class Recipe:
     Args:
         name: what the command line calls it.
         title: the method's own name.
-        family: ``asymmetric``, ``contrastive`` or ``redundancy reduction``.
+        family: ``asymmetric``, ``contrastive``, ``clustering``, ``self-distillation``,
+            ``redundancy reduction``, ``distribution matching`` or ``common stability``.
         paper: where it was published.
         equations: the loss in this code's names, one line each.
         prevents: which mechanism prevents which collapse.
@@ -139,6 +138,9 @@ class Recipe:
         objective: how p and target are compared, and what spreads them.
         training: as published, on ImageNet.
         small: fields and training that suit small images and a processor, by their names.
+        variants: other published forms.
+        ablations: the method without one of its mechanisms, each with what is predicted.
+        chosen: the variants and ablations that this recipe is under.
     """
 
     name: str
@@ -154,13 +156,41 @@ class Recipe:
     objective: ObjectivePart
     training: Training = field(compare=False)
     small: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    variants: tuple[Variant, ...] = field(default=(), compare=False)
+    ablations: tuple[Ablation, ...] = field(default=(), compare=False)
+    chosen: tuple[Variant, ...] = field(default=(), compare=False)
+
+    def variant(self, name: str) -> "Recipe":
+        """Return this recipe in another published form, or without one of its mechanisms.
+
+        Args:
+            name: of one of ``variants`` or ``ablations``; several are taken one after the other.
+
+        Raises:
+            UserError: there is none of this name; the nearest are given.
+        """
+        known = {v.name: v for v in (*self.variants, *self.ablations)}
+        if name not in known:
+            listing = None if known else f"{self.name} has no variants and no ablations."
+            raise unknown_name(f"variant of {self.name}", name, known, listing)
+        other = known[name].applied_to(self, "paper")
+        return replace(other, name=f"{self.name}/{name}", chosen=(*self.chosen, known[name]))
 
     def preset(self, name: str) -> "Recipe":
         """Return this recipe under a preset: ``paper`` (as published) or ``small``."""
         if name == "paper":
             return self
         require(name == "small", "preset", name, "'paper' or 'small'")
-        return replace(self, **self.small)
+        small = replace(self, **self.small)
+        for variant in self.chosen:
+            small = variant.applied_to(small, "small")
+        return small
+
+    def kinds(self, name: str) -> Mapping[str, type[Part]]:
+        """Return the kinds of part that a field takes: all known ones, and this recipe's own."""
+        own = [getattr(self, name), self.small.get(name)]
+        own += [v.changes.get(name) for v in (*self.variants, *self.ablations)]
+        return {**FIELDS[name], **{p.kind: type(p) for p in own if isinstance(p, Part)}}
 
     def to_dict(self) -> dict[str, Any]:
         """Return name and fields as plain values."""
@@ -177,14 +207,20 @@ class Recipe:
 
     def embedding_dim(self, features: int) -> int:
         """Return the dimension of the embedding over a backbone of ``features`` dimensions."""
-        return self.projector.out if isinstance(self.projector, MLPProjector) else features
+        dim = self.projector.dim(features)
+        assert dim is not None
+        return dim
 
-    def collapsed_loss(self, features: int, batch_size: int) -> float:
-        """Return the loss that a constant embedding shows."""
+    def collapsed_loss(self, features: int, batch_size: int) -> float | None:
+        """Return the loss that a constant embedding shows; None if it has none."""
         return self.objective.collapsed_loss(self.embedding_dim(features), batch_size)
 
-    def check(self, batch_size: int) -> None:
+    def check(self, batch_size: int, features: int | None = None) -> None:
         """Refuse what cannot work, with the reason.
+
+        Args:
+            batch_size: images in the global batch.
+            features: dimension of the representation, if it is known already.
 
         Raises:
             UserError: the fields contradict each other or the batch size.
@@ -195,35 +231,36 @@ class Recipe:
                 f"batch_size: 1 image cannot train {self.name}: its objective "
                 f"({self.objective.describe()}) compares the images of a batch. Allowed: 2 or more."
             )
-        moves = getattr(self.target, "schedule", None) == "constant"
-        if moves and getattr(self.target, "tau", None) == 1.0:
-            raise UserError(
-                "recipe.target.tau: 1.0 with a constant schedule never moves the target from the "
-                "random network it starts as. Allowed: below 1, or schedule 'cosine'."
-            )
-        if getattr(self.projector, "out", None) == 1 and getattr(self.objective, "couples", False):
+        dim = self.projector.dim(features)
+        if dim == 1 and self.objective.couples:
             raise UserError(
                 f"recipe.projector.out: an embedding of 1 dimension has no rank to spread for "
                 f"{self.objective.describe()}. Allowed: 2 or more."
             )
+        for name in FIELDS:
+            getattr(self, name).check(batch_size, dim)
 
-    def build(self, backbone: BackboneSettings, channels: int, size: int) -> "JointEmbedding":
+    def build(
+        self, backbone: BackboneSettings, channels: int, size: int, images: int = 0
+    ) -> "JointEmbedding":
         """Build the network that executes this recipe.
 
         Args:
             backbone: settings of the backbone.
             channels: channels of the images.
             size: side of the images in pixels.
+            images: in the training set; 0 if the network is not to be trained.
         """
         from fullrank.models.joint_embedding import JointEmbedding
 
         network, features = backbone.build(channels, size)
-        projector, dim = self.projector.build(features)
+        projector, dim = self.projector.build(features), self.embedding_dim(features)
         return JointEmbedding(
             network,
             projector,
             self.predictor.build(dim),
-            self.target.build(network, projector),
-            self.objective.build(),
+            self.target.build(network, projector, dim),
+            self.objective.build(dim, images),
             features,
+            self.views.targets,
         )

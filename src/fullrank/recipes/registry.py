@@ -9,6 +9,7 @@ from functools import cache
 import fullrank.recipes
 from fullrank.errors import unknown_name
 from fullrank.recipes.recipe import Recipe
+from fullrank.recipes.user_file import is_user_file, load_recipe
 
 
 @cache
@@ -25,9 +26,21 @@ def recipes() -> dict[str, Recipe]:
 def recipe(name: str) -> Recipe:
     """Return the recipe called ``name``.
 
+    Args:
+        name: ``simsiam``; with variants and ablations after slashes,
+            ``directpred/official/without-stop-gradient``; or of a user's own Python file,
+            ``my_recipe.py:recipe``, which is run.
+
     Raises:
-        UserError: there is none; the nearest names are given.
+        UserError: there is none; the nearest names are given. Or the file cannot be read.
     """
-    if name not in recipes():
-        raise unknown_name("recipe", name, recipes())
-    return recipes()[name]
+    if is_user_file(name):
+        found, variants = load_recipe(name)
+    else:
+        base, *variants = name.split("/")
+        if base not in recipes():
+            raise unknown_name("recipe", base, recipes())
+        found = recipes()[base]
+    for variant in variants:
+        found = found.variant(variant)
+    return found

@@ -1,11 +1,12 @@
 """SimSiam: a predictor and a stop-gradient, nothing else."""
 
-from fullrank.models.settings.objective import Cosine
+from fullrank.models.settings.objectives.directions import Cosine
 from fullrank.models.settings.predictor import MLPPredictor
 from fullrank.models.settings.projector import MLPProjector
 from fullrank.models.settings.target import StopGradient
 from fullrank.models.settings.views import Crops
-from fullrank.recipes.recipe import Optimizer, Paper, Prevents, Recipe, Training
+from fullrank.recipes.recipe import Paper, Prevents, Recipe
+from fullrank.recipes.training import Optimizer, Training
 
 RECIPE = Recipe(
     name="simsiam",

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from fullrank.data.settings import Augmentation, DataSettings, resolve_augmentation
 from fullrank.errors import UserError
 from fullrank.models.settings.backbone import BackboneSettings
 from fullrank.models.settings.part import require
-from fullrank.recipes.recipe import Optimizer, Recipe
+from fullrank.models.settings.views import MultiCrop
+from fullrank.recipes.recipe import Recipe
+from fullrank.recipes.training import Optimizer
 
 
 @dataclass(frozen=True)
@@ -146,18 +148,26 @@ class Config:
             channels: of the images.
             size: side of a view, where the recipe does not say.
             augment: preset in place of the recipe's.
-            count: number of views in place of the recipe's.
+            count: number of views in place of the recipe's, all of one size.
+
+        Raises:
+            UserError: a setting is out of range, or a small crop is not smaller than a large one.
         """
         views = self.recipe.views
         names = ("min_scale", "flip", "strength", "grey", "blur", "solarise", "noise")
-        return resolve_augmentation(
+        local = isinstance(views, MultiCrop) and count is None
+        large = count or views.count
+        found = resolve_augmentation(
             augment or views.augment,
             self.data.name,
             views.size or size,
             channels,
-            count or views.count,
+            large + local,  # the preset's next is that of the small crops
             **{name: getattr(views, name) for name in names},
         )
+        if not (local and isinstance(views, MultiCrop)):
+            return found
+        return found[:large] + (_small_crop(found[large], views),) * views.local_count
 
     def identity(self) -> str:
         """Return the hash of what decides the result: no paths, device or logging."""
@@ -168,6 +178,18 @@ class Config:
             del plain["data"][name]
         text = json.dumps(plain, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _small_crop(large: Augmentation, views: MultiCrop) -> Augmentation:
+    """Return the distribution of a small crop, given that of a large one."""
+    side = views.local_size or max(1, round(large.size * 96 / 224))
+    require(
+        side <= large.size,
+        "recipe.views.local_size",
+        side,
+        f"at most {large.size}, the side of a large crop",
+    )
+    return replace(large, size=side, scale=(views.local_min_scale, views.local_max_scale))
 
 
 def run_setting_names() -> tuple[str, ...]:

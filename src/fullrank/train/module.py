@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,8 +14,8 @@ from fullrank.data.loader import Batch, ViewStream
 from fullrank.measure.moments import unit_rows
 from fullrank.measure.pairs import batch_spread
 from fullrank.models.joint_embedding import JointEmbedding
-from fullrank.recipes.recipe import Optimizer
-from fullrank.train.optimizer import build_optimizer, set_rates
+from fullrank.recipes.training import Optimizer
+from fullrank.train.optimizer import build_optimizer, clip_gradients, set_rates
 
 
 class _FromStep(Iterable[Batch]):
@@ -73,21 +74,19 @@ class JointEmbeddingModule(LightningModule):
         )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rates of this step."""
+        """Set the learning rates of this step; let parts that start from the data do so."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         step = self.global_step
         self.lr = set_rates(optimizer, self.optimizer_settings, step, self.total_steps)
+        assert self.stream is not None
+        epoch, place = divmod(step, self.stream.steps_per_epoch)
+        if place == 0:
+            self.network.before_epoch(epoch, lambda: self._embeddings(epoch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        views = batch.views
-        if self.device.type != "mps":
-            views = [
-                v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v
-                for v in views
-            ]
-        outputs = self.network(views)
+        outputs = self.network(self._laid_out(batch.views), batch.indices)
         loss = self.network.loss(outputs)
         self.latest = {
             "loss": loss.total.detach(),
@@ -95,6 +94,27 @@ class JointEmbeddingModule(LightningModule):
         }
         self.embedding = outputs.embeddings[0].detach()
         return loss.total
+
+    def _laid_out(self, views: list[Tensor]) -> list[Tensor]:
+        if self.device.type == "mps":
+            return views
+        return [
+            v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v for v in views
+        ]
+
+    @torch.no_grad()
+    def _embeddings(self, epoch: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Yield this process's images of an epoch and the embeddings of their target views."""
+        assert self.stream is not None
+        first = epoch * self.stream.steps_per_epoch
+        batches = self.stream.batches(first)
+        for batch in itertools.islice(batches, self.stream.steps_per_epoch):
+            views = self._laid_out(batch.views[: self.network.target_views])
+            yield batch.indices, [self.network.encode(view).embedding for view in views]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip gradients, where the recipe does."""
+        clip_gradients(self.network, self.optimizer_settings.clip_gradient)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step the optimiser, then let the network's parts act between steps.

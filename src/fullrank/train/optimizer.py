@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fullrank.models.joint_embedding import JointEmbedding
-from fullrank.recipes.recipe import Optimizer
+from fullrank.recipes.training import Optimizer
 
 REFERENCE_BATCH = 256
 
@@ -54,7 +54,7 @@ def build_optimizer(
             "peak_lr": peak[of_predictor],
             "predictor": of_predictor,
             "constant": of_predictor and settings.predictor_schedule == "constant",
-            "weight_decay": 0.0 if undecayed else settings.weight_decay,
+            "weight_decay": 0.0 if undecayed else _decay(settings, of_predictor),
         }
         for (of_predictor, undecayed), parameters in groups.items()
     ]
@@ -70,6 +70,32 @@ def build_optimizer(
     return torch.optim.AdamW(described, lr=lr)
 
 
+def _decay(settings: Optimizer, of_predictor: bool) -> float:
+    own = settings.predictor_weight_decay
+    return settings.weight_decay if own is None or not of_predictor else own
+
+
+def decay_at(settings: Optimizer, step: int, total_steps: int) -> float:
+    """Return the weight decay of step ``step`` (from 0), the predictor's own aside."""
+    if settings.final_weight_decay is None:
+        return settings.weight_decay
+    share = (1 - math.cos(math.pi * step / max(1, total_steps))) / 2
+    return settings.weight_decay + share * (settings.final_weight_decay - settings.weight_decay)
+
+
+def clip_gradients(network: nn.Module, largest: float | None) -> None:
+    """Scale down every parameter's gradient whose norm is above ``largest``; None changes nothing.
+
+    Parameter by parameter, as in DINO's published training.
+    """
+    if largest is None:
+        return
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    scales = [torch.clamp(largest / (norm + 1e-6), max=1.0) for norm in norms]
+    torch._foreach_mul_(gradients, scales)
+
+
 def _norms_and_biases(network: nn.Module) -> set[int]:
     return {id(p) for p in network.parameters() if p.ndim <= 1}
 
@@ -77,8 +103,12 @@ def _norms_and_biases(network: nn.Module) -> set[int]:
 def set_rates(
     optimizer: torch.optim.Optimizer, settings: Optimizer, step: int, total_steps: int
 ) -> float:
-    """Set every group's rate for step ``step`` (from 0); return the encoder's."""
+    """Set every group's rate and decay for step ``step`` (from 0); return the encoder's rate."""
     share = rate_at(settings, step, total_steps)
+    decay = decay_at(settings, step, total_steps)
     for group in optimizer.param_groups:
+        own = group["predictor"] and settings.predictor_weight_decay is not None
+        if group["weight_decay"] > 0 and not own and settings.final_weight_decay is not None:
+            group["weight_decay"] = decay
         group["lr"] = group["peak_lr"] * (1.0 if group["constant"] else share)
     return float(next(g["lr"] for g in optimizer.param_groups if not g["predictor"]))

@@ -21,8 +21,9 @@ from fullrank.data.settings import DataSettings, data_family
 from fullrank.errors import UserError, unknown_name
 from fullrank.models.settings import FIELDS, Part
 from fullrank.models.settings.backbone import backbone_type
-from fullrank.recipes.recipe import Optimizer, Recipe
+from fullrank.recipes.recipe import Recipe
 from fullrank.recipes.registry import recipe as find_recipe
+from fullrank.recipes.training import Optimizer
 from fullrank.train.config import CheckupSettings, Config, ProbeSettings, RunSettings
 
 # Groups that a plain word chooses a member of, and the key that the word is short for.
@@ -79,14 +80,17 @@ class Chosen:
             UserError: a name is not known.
         """
         picked = DEFAULTS | {k: v for k, v in given.items() if v is not None}
-        recipe = find_recipe(str(picked["recipe.name"])).preset(str(picked.get("preset", "paper")))
+        preset = str(picked.get("preset", "paper"))
+        recipe = find_recipe(str(picked["recipe.name"])).preset(preset)
         parts = {}
-        for name, kinds in FIELDS.items():
-            part = getattr(recipe, name)
+        for name in FIELDS:
+            kinds, part = recipe.kinds(name), getattr(recipe, name)
             kind = str(picked.get(f"recipe.{name}.kind", part.kind))
             if kind not in kinds:
                 raise unknown_name(f"recipe.{name}", kind, kinds)
             parts[name] = part if kind == part.kind else kinds[kind]()
+        if given.get("preset") == "paper" and given.get("backbone.name") is None:
+            picked["backbone.name"] = recipe.training.backbone  # the whole protocol was asked for
         full, backbone = backbone_type(str(picked["backbone.name"]))
         data = DataSettings(name=str(picked["data.name"]))
         data_family(data.name)
@@ -100,7 +104,7 @@ class Chosen:
         parser.add_argument("--recipe.name", type=str, default=self.recipe.name, help="the method")
         for name, part in self.parts.items():
             group = f"recipe.{name}"
-            kinds = ", ".join(FIELDS[name])
+            kinds = ", ".join(self.recipe.kinds(name))
             parser.add_argument(
                 f"--{group}.kind", type=str, default=part.kind, help=f"one of: {kinds}"
             )

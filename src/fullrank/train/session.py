@@ -68,12 +68,15 @@ class Session:
         self.views = config.augmentation(source.channels, source.size)
         self.augment = Augment(self.views, source.channels)
         self.network = self.fresh_network()
+        config.recipe.check(config.run.batch_size, self.network.feature_dim)
         self._check_batch_norm()
         held_out = generator(self.seed, "held-out")
         chosen = torch.randperm(len(source.test), generator=held_out)[: config.checkup.size]
         self.record = Record(folder, active=is_first_process())
         images = source.test.read(chosen, source.size)
-        self.held_out = HeldOut(images, self.augment, self.seed, self.device)
+        # Only views that are targets, too: a small crop shows how small it is.
+        measured = Augment(self.views[: config.recipe.views.targets], source.channels)
+        self.held_out = HeldOut(images, measured, self.seed, self.device)
         self.prober = None
         if Prober.possible(source):
             self.prober = Prober(source, self.views[0], config.probe, self.device)
@@ -87,7 +90,10 @@ class Session:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, "initialisation"))
             network = self.config.recipe.build(
-                self.config.backbone, self.source.channels, self.views[0].size
+                self.config.backbone,
+                self.source.channels,
+                self.views[0].size,
+                images=len(self.source.train),
             )
         if self.kind == "cpu" and self.precision == "bf16":
             make_point_safe(network)
@@ -231,8 +237,8 @@ class Session:
                 pixels, self.augment(pixels, self.seed), self.folder / "views.png", self.views
             )
 
-    def collapsed_loss(self) -> float:
-        """Return the loss that a constant embedding would show in this run."""
+    def collapsed_loss(self) -> float | None:
+        """Return the loss that a constant embedding would show in this run, if it has one."""
         batch = self.config.run.batch_size
         return self.config.recipe.collapsed_loss(self.network.feature_dim, batch)
 

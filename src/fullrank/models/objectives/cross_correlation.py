@@ -24,13 +24,17 @@ class CrossCorrelationObjective(Objective):
         self.off_diagonal = off_diagonal
 
     def forward(self, outputs: Outputs) -> Loss:
-        same = all(p is t for p, t in zip(outputs.predictions, outputs.targets, strict=True))
+        same = len(outputs.predictions) == len(outputs.targets) and all(
+            p is t for p, t in zip(outputs.predictions, outputs.targets, strict=True)
+        )
         # Without a predictor both orders of a pair give one matrix and its transpose.
         pairs = itertools.combinations if same else itertools.permutations
         a_views = [standardise(gather(p)) for p in outputs.predictions]
         b_views = a_views if same else [standardise(gather(t)) for t in outputs.targets]
         on, off = [], []
         for i, j in pairs(range(len(a_views)), 2):
+            if j >= len(b_views):  # a small crop is no target
+                continue
             a, b = a_views[i], b_views[j]
             correlation = a.T @ b / a.shape[0]
             diagonal = correlation.diagonal()

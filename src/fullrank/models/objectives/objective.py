@@ -19,13 +19,15 @@ class Outputs:
         features: representations h, by the backbone.
         embeddings: z, by the projector.
         predictions: p, by the predictor.
-        targets: what predictions are compared with.
+        targets: what predictions are compared with, of all views or of the first ones.
+        indices: which training images the rows show, ``(n,)``; None if nobody asked.
     """
 
     features: list[Tensor]
     embeddings: list[Tensor]
     predictions: list[Tensor]
     targets: list[Tensor]
+    indices: Tensor | None = None
 
     def full_precision(self) -> Outputs:
         """Return the same in float32 where it was in half precision.
@@ -39,8 +41,13 @@ class Outputs:
                 done[id(t)] = t.to(torch.promote_types(t.dtype, torch.float32))
             return done[id(t)]
 
-        lists = (self.features, self.embeddings, self.predictions, self.targets)
-        return Outputs(*([cast(t) for t in tensors] for tensors in lists))
+        return Outputs(
+            features=[cast(t) for t in self.features],
+            embeddings=[cast(t) for t in self.embeddings],
+            predictions=[cast(t) for t in self.predictions],
+            targets=[cast(t) for t in self.targets],
+            indices=self.indices,
+        )
 
     def ordered_pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (prediction of view i, target of view j) for all i ≠ j."""

@@ -9,7 +9,7 @@ from torch.nn.functional import mse_loss
 
 from fullrank.models.collectives import gather
 from fullrank.models.objectives.objective import Loss, Objective, Outputs
-from fullrank.models.settings.objective import VarianceCovariance
+from fullrank.models.settings.objectives.redundancy import VarianceCovariance
 
 
 class VarianceCovarianceObjective(Objective):

@@ -24,6 +24,17 @@ class Part:
         """Say in a few words what this part is, for diagrams and listings."""
         return self.kind
 
+    def check(self, batch_size: int, dim: int | None) -> None:
+        """Refuse a batch or an embedding that this part cannot work with, with the reason.
+
+        Args:
+            batch_size: images in the global batch.
+            dim: of the embedding; None if only the backbone knows.
+
+        Raises:
+            UserError: it cannot.
+        """
+
 
 def require(holds: bool, argument: str, given: object, allowed: str) -> None:
     """Raise a ``UserError`` that names ``argument`` unless ``holds``."""

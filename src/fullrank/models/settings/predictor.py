@@ -1,7 +1,6 @@
 """The head on the online side that maps an embedding z to a prediction p."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -87,6 +86,4 @@ class MLPPredictor(PredictorPart):
         return "MLP " + "-".join([*[str(self.hidden)] * (self.depth - 1), "d"])
 
 
-PREDICTORS: Mapping[str, type[PredictorPart]] = {
-    part.kind: part for part in (NoPredictor, LinearPredictor, MLPPredictor)
-}
+PARTS: tuple[type[PredictorPart], ...] = (NoPredictor, LinearPredictor, MLPPredictor)

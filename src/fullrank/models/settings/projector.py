@@ -1,7 +1,6 @@
 """The head that maps a representation h to an embedding z."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -18,11 +17,19 @@ class ProjectorPart(Part, ABC):
     """Settings of a projector."""
 
     @abstractmethod
-    def build(self, dim: int) -> "tuple[nn.Module, int]":
-        """Return the module and the dimension of its output.
+    def build(self, dim: int) -> "nn.Module":
+        """Return the module.
 
         Args:
             dim: dimension of the input.
+        """
+
+    @abstractmethod
+    def dim(self, features: int | None) -> int | None:
+        """Return the dimension of the embedding; None if only the backbone knows it.
+
+        Args:
+            features: dimension of the input, or None if it is not known yet.
         """
 
 
@@ -32,10 +39,13 @@ class NoProjector(ProjectorPart):
 
     kind: ClassVar[str] = "none"
 
-    def build(self, dim: int) -> "tuple[nn.Module, int]":
+    def build(self, dim: int) -> "nn.Module":
         from torch import nn
 
-        return nn.Identity(), dim
+        return nn.Identity()
+
+    def dim(self, features: int | None) -> int | None:
+        return features
 
     def describe(self) -> str:
         return "no projector"
@@ -68,11 +78,14 @@ class MLPProjector(ProjectorPart):
         require(self.out >= 1, "recipe.projector.out", self.out, "1 or more")
         require(self.depth >= 1, "recipe.projector.depth", self.depth, "1 or more")
 
-    def build(self, dim: int) -> "tuple[nn.Module, int]":
+    def build(self, dim: int) -> "nn.Module":
         from fullrank.models.heads import mlp
 
         widths = [dim, *[self.hidden] * (self.depth - 1), self.out]
-        return mlp(widths, self.last_norm, last_bias=self.last_bias), self.out
+        return mlp(widths, self.last_norm, last_bias=self.last_bias)
+
+    def dim(self, features: int | None) -> int | None:
+        return self.out
 
     def describe(self) -> str:
         widths = "-".join(str(w) for w in [*[self.hidden] * (self.depth - 1), self.out])
@@ -80,6 +93,4 @@ class MLPProjector(ProjectorPart):
         return f"MLP {widths}{norm}"
 
 
-PROJECTORS: Mapping[str, type[ProjectorPart]] = {
-    part.kind: part for part in (NoProjector, MLPProjector)
-}
+PARTS: tuple[type[ProjectorPart], ...] = (NoProjector, MLPProjector)

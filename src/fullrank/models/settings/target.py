@@ -1,10 +1,10 @@
 """What the other side is, and where gradients flow."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from fullrank.errors import UserError
 from fullrank.models.settings.part import Part, require
 
 if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
@@ -18,12 +18,13 @@ class TargetPart(Part, ABC):
     """Settings of a target."""
 
     @abstractmethod
-    def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
+    def build(self, backbone: "nn.Module", projector: "nn.Module", dim: int) -> "Target":
         """Return the module that gives targets.
 
         Args:
             backbone: of the online network.
             projector: of the online network.
+            dim: dimension of the embedding, for those that hold a queue.
         """
 
 
@@ -33,7 +34,7 @@ class Online(TargetPart):
 
     kind: ClassVar[str] = "online"
 
-    def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
+    def build(self, backbone: "nn.Module", projector: "nn.Module", dim: int) -> "Target":
         from fullrank.models.targets import OnlineTarget
 
         return OnlineTarget()
@@ -45,7 +46,7 @@ class StopGradient(TargetPart):
 
     kind: ClassVar[str] = "stop-gradient"
 
-    def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
+    def build(self, backbone: "nn.Module", projector: "nn.Module", dim: int) -> "Target":
         from fullrank.models.targets import StopGradientTarget
 
         return StopGradientTarget()
@@ -68,7 +69,14 @@ class Momentum(TargetPart):
     def __post_init__(self) -> None:
         require(0.0 <= self.tau <= 1.0, "recipe.target.tau", self.tau, "a number in [0, 1]")
 
-    def build(self, backbone: "nn.Module", projector: "nn.Module") -> "Target":
+    def check(self, batch_size: int, dim: int | None) -> None:
+        if self.tau == 1.0 and self.schedule == "constant":
+            raise UserError(
+                "recipe.target.tau: 1.0 with a constant schedule never moves the target from the "
+                "random network it starts as. Allowed: below 1, or schedule 'cosine'."
+            )
+
+    def build(self, backbone: "nn.Module", projector: "nn.Module", dim: int) -> "Target":
         from fullrank.models.targets import MomentumTarget
 
         return MomentumTarget(backbone, projector, self.tau, self.schedule)
@@ -78,6 +86,4 @@ class Momentum(TargetPart):
         return f"momentum {self.tau}{arrow}"
 
 
-TARGETS: Mapping[str, type[TargetPart]] = {
-    part.kind: part for part in (Online, StopGradient, Momentum)
-}
+PARTS: tuple[type[TargetPart], ...] = (Online, StopGradient, Momentum)

@@ -1,6 +1,5 @@
 """How positives are made."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,8 +42,54 @@ class Crops(Part):
             self.count >= 2, "recipe.views.count", self.count, "2 or more (a positive is a pair)"
         )
 
+    @property
+    def targets(self) -> int:
+        """How many views, the first ones, are targets, too."""
+        return self.count
+
     def describe(self) -> str:
         return "two crops" if self.count == 2 else f"{self.count} crops"
 
 
-VIEWS: Mapping[str, type[Crops]] = {part.kind: part for part in (Crops,)}
+@dataclass(frozen=True)
+class MultiCrop(Crops):
+    """Large crops and small ones; only the large ones are targets (Caron et al. 2020, sec. 3.3).
+
+    The settings of :class:`Crops` are those of the large ones, and of the small ones but for size
+    and area.
+
+    Args:
+        local_count: small views an image.
+        local_size: side of a small view in pixels; None is 96/224 of a large one's.
+        local_min_scale: smallest share of the image's area that a small crop covers.
+        local_max_scale: largest share.
+    """
+
+    kind: ClassVar[str] = "multi-crop"
+
+    local_count: int = 6
+    local_size: int | None = None
+    local_min_scale: float = 0.05
+    local_max_scale: float = 0.14
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.local_count >= 1, "recipe.views.local_count", self.local_count, "1 or more")
+        require(
+            self.local_size is None or self.local_size >= 1,
+            "recipe.views.local_size",
+            self.local_size,
+            "1 or more",
+        )
+        require(
+            0 < self.local_min_scale <= self.local_max_scale <= 1,
+            "recipe.views.local_min_scale, local_max_scale",
+            (self.local_min_scale, self.local_max_scale),
+            "0 < smallest <= largest <= 1",
+        )
+
+    def describe(self) -> str:
+        return f"{self.count} large and {self.local_count} small crops"
+
+
+PARTS: tuple[type[Crops], ...] = (Crops, MultiCrop)

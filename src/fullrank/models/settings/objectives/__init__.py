@@ -1,0 +1,28 @@
+"""Settings of all objectives, by what they do."""
+
+from collections.abc import Mapping
+
+from fullrank.models.settings.objective import ObjectivePart
+from fullrank.models.settings.objectives import (
+    clustering,
+    contrastive,
+    directions,
+    distillation,
+    distribution,
+    redundancy,
+    stability,
+)
+
+OBJECTIVES: Mapping[str, type[ObjectivePart]] = {
+    part.kind: part
+    for family in (
+        directions,
+        contrastive,
+        redundancy,
+        clustering,
+        distillation,
+        distribution,
+        stability,
+    )
+    for part in family.PARTS
+}

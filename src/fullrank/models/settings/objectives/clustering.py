@@ -1,0 +1,5 @@
+"""Objectives that compare assignments to prototypes."""
+
+from fullrank.models.settings.objective import ObjectivePart
+
+PARTS: tuple[type[ObjectivePart], ...] = ()
