@@ -68,6 +68,8 @@ def test_a_command_line_is_understood(line, capsys, tmp_path, monkeypatch):
     from fullrank.train.resolve import resolve_command_line, split_resume
 
     monkeypatch.chdir(tmp_path)
+    own = "from fullrank.recipes.registry import recipe as known\nrecipe = known('simsiam')\n"
+    (tmp_path / "my_recipe.py").write_text(own)  # the reader's
     _, *argv = shlex.split(line, comments=True)
     if argv in (["train"], ["report"], ["audit"]):  # a mere mention
         assert exit_code([*argv, "--help"]) == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from batches import batch_size
 from fullrank.errors import UserError
 from fullrank.recipes.registry import recipes
 from fullrank.train.folder import config_of
@@ -168,10 +169,18 @@ def test_measuring_leaves_no_trace_in_the_weights(finished, tmp_path):
     assert_equal_states(tmp_path / "often", tmp_path / "never")
 
 
-@pytest.mark.parametrize("name", list(recipes()))
+# One recipe for each thing that is kept between steps; the others are run by `make slow`.
+SOON = ("simsiam", "byol", "directpred", "mocov2", "deepcluster", "swav", "dino", "tico")
+every_recipe = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in SOON else pytest.mark.slow) for n in recipes()]
+)
+
+
+@every_recipe
 def test_an_interrupted_run_resumes_bit_for_bit(name, tmp_path):
     # Enough steps that the interrupt, sent after the fifth, cannot miss the run.
     steps = {"steps": 40, "logger": "none", "checkup": {"size": 100, "count": 3}}
+    steps["batch_size"] = max(64, batch_size(recipes()[name]))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(configure(whole, name, **steps))
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -218,12 +227,27 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_causes(tmp_path):
     assert kept["global_step"] < stop["step"]
 
 
-@pytest.mark.parametrize("name", list(recipes()))
-def test_every_recipe_trains_with_finite_losses(name, tmp_path):
-    run(configure(tmp_path, name, steps=50, data="shapes", **{"data.limit": 256, "data.size": 16}))
+DATA = {
+    "shapes": {"data": "shapes", "data.limit": 512, "data.size": 16},
+    "digits": {"data": "digits"},
+}
+
+
+@every_recipe
+@pytest.mark.parametrize("data", list(DATA))
+def test_every_recipe_trains_with_finite_losses(name, data, tmp_path):
+    batch = max(64, batch_size(recipes()[name]))
+    run(configure(tmp_path, name, **{"steps": 50, "batch_size": batch, **DATA[data]}))
     losses = [e["loss"] for e in events(tmp_path, "step")]
     assert all(math.isfinite(loss) for loss in losses)
-    assert sum(losses[-10:]) <= sum(losses[:10]) + 0.1 * abs(sum(losses[:10]))
+    first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
+    if first + 0.1 * abs(first) < last:
+        # What an objective remembers (a queue that fills, a covariance) may make it a harder one
+        # as it grows. Even then nothing ends as high as a constant embedding does.
+        config = config_of(tmp_path)
+        network = config.recipe.build(config.backbone, 1, 16, images=batch)
+        assert list(network.objective.buffers())
+        assert last < config.recipe.collapsed_loss(network.feature_dim, batch)
 
 
 def test_a_folder_that_is_something_else_is_refused(tmp_path):

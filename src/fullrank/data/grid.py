@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ CELL = 64  # cells smaller than this are enlarged by a whole factor, so that pix
 
 def views_grid(
     images: UInt8[Tensor, "n c h w"],
-    views: list[Float[Tensor, "n c s1 s2"]],
+    views: Sequence[Float[Tensor, "n c _ _"]],
     path: str | Path,
     augmentations: tuple[Augmentation, ...],
 ) -> None:
@@ -26,7 +27,8 @@ def views_grid(
 
     Args:
         images: the originals.
-        views: normalised batches; their own mean and std are taken back.
+        views: normalised batches, of one size or of several; their own mean and std are taken
+            back, and small views are enlarged.
         path: the file to write.
         augmentations: of each view.
     """

@@ -140,6 +140,13 @@ _SIMCLR = {
     "grey": 0.2,
     "blur": 0.5,
 }
+# Wang and Isola 2020, official code for STL-10: 64 pixels, always jittered, without blur.
+_ALIGN_UNIFORM = {
+    "scale": (0.08, 1.0),
+    "jitter": (0.4, 0.4, 0.4, 0.4),
+    "jitter_p": 1.0,
+    "grey": 0.2,
+}
 # BYOL's appendix B, table 6 (Grill et al. 2020): the two views are not drawn alike.
 _BYOL = {"scale": (0.08, 1.0), "jitter": (0.4, 0.4, 0.2, 0.1), "jitter_p": 0.8, "grey": 0.2}
 
@@ -166,9 +173,15 @@ PRESETS: dict[str, tuple[Augmentation, ...]] = {
     "folder": (_preset("folder", 224, **_MOCOV2),),
     "mocov2": (_preset("imagenet", 224, **_MOCOV2),),
     "simclr": (_preset("imagenet", 224, **_SIMCLR),),
+    "align-uniform": (_preset("stl10", 64, **_ALIGN_UNIFORM),),
     "byol": (
         _preset("imagenet", 224, **_BYOL, blur=1.0),
         _preset("imagenet", 224, **_BYOL, blur=0.1, solarise=0.2),
+    ),
+    # BYOL's, with larger crops, and a third for small crops (Caron et al. 2021, sec. 3.2).
+    "dino": tuple(
+        _preset("imagenet", 224, **_BYOL | {"scale": (0.4, 1.0)}, blur=blur, solarise=solarise)
+        for blur, solarise in ((1.0, 0.0), (0.1, 0.2), (0.5, 0.0))
     ),
 }
 

@@ -104,11 +104,21 @@ def timm_model(name: str, channels: int, size: int, pretrained: bool) -> tuple[n
     import timm
 
     options: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "pretrained": pretrained}
+    # Transformers of any size, for crops of several; convolutional families take any and know no
+    # img_size.
+    sizes: list[dict[str, Any]] = [
+        {"img_size": size, "dynamic_img_size": True},
+        {"img_size": size},
+        {},
+    ]
     try:
-        try:
-            network = timm.create_model(name, img_size=size, **options)
-        except TypeError:  # convolutional families take any size and know no img_size
-            network = timm.create_model(name, **options)
+        for given in sizes:
+            try:
+                network = timm.create_model(name, **given, **options)
+                break
+            except TypeError:
+                if not given:
+                    raise
         with torch.no_grad():
             output = network.eval()(torch.zeros(2, channels, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
@@ -117,3 +127,29 @@ def timm_model(name: str, channels: int, size: int, pretrained: bool) -> tuple[n
             "Set --data.size or --recipe.views.size to a size that it takes."
         ) from error
     return network.train(), int(output.shape[1])
+
+
+def check_size(network: nn.Module, name: str, channels: int, size: int) -> None:
+    """Refuse a backbone that small crops cannot pass.
+
+    Args:
+        network: the backbone.
+        name: what to call it.
+        channels: of the images.
+        size: side of a small crop in pixels.
+
+    Raises:
+        UserError: it takes images of another size only.
+    """
+    training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(2, channels, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UserError(
+            f"recipe.views: 'multi-crop' has small crops of {size} pixels, which the backbone "
+            f"{name} does not take ({error}). Allowed: recipe.views 'crops', or a backbone that "
+            "takes images of any size (conv4, a resnet)."
+        ) from error
+    finally:
+        network.train(training)

@@ -28,8 +28,8 @@ class JointEmbedding(nn.Module):
 
     A part may have, beside ``forward``:
 
-    * ``observe(embeddings)``, a predictor that is made from what it predicts from: called with the
-      embeddings of all views before each forward pass in training mode;
+    * ``observe(embeddings, targets)``, a predictor that is made from what it predicts from: called
+      with the embeddings of all views, and with the targets, before it predicts in training mode;
     * ``after_step(step, total_steps)``: called after every optimiser step;
     * ``before_epoch(epoch, embed)``: called before the first step of every epoch.
 
@@ -78,15 +78,16 @@ class JointEmbedding(nn.Module):
         """
         encoded = [self.encode(view) for view in views]
         embeddings = [e.embedding for e in encoded]
+        k = self.target_views
+        targets = self.target(views[:k], embeddings[:k])
         observe = getattr(self.predictor, "observe", None)
         if self.training and callable(observe):
-            observe(embeddings)
-        k = self.target_views
+            observe(embeddings, targets)
         return Outputs(
             features=[e.feature for e in encoded],
             embeddings=embeddings,
             predictions=[self.predictor(z) for z in embeddings],
-            targets=self.target(views[:k], embeddings[:k]),
+            targets=targets,
             indices=indices,
         )
 

@@ -5,7 +5,7 @@ from fullrank.models.settings.predictor import NoPredictor
 from fullrank.models.settings.projector import MLPProjector
 from fullrank.models.settings.target import Online
 from fullrank.models.settings.views import Crops
-from fullrank.recipes.recipe import Paper, Prevents, Recipe
+from fullrank.recipes.recipe import Ablation, Paper, Prevents, Recipe
 from fullrank.recipes.training import Optimizer, Training
 
 RECIPE = Recipe(
@@ -58,4 +58,14 @@ RECIPE = Recipe(
             optimizer=Optimizer(lr=0.2, weight_decay=5e-4, warmup=0.1),
         ),
     },
+    ablations=(
+        Ablation(
+            "without-off-diagonal",
+            "only the diagonal of the cross-correlation is held",
+            changes={"objective": {"off_diagonal": 0.0}},
+            predicts="no complete collapse: the standardised dimensions have zero mean, which "
+            "holds the centre (Jha et al. 2024); but dimensions may repeat each other",
+            collapse="dimensional",
+        ),
+    ),
 )

@@ -1,11 +1,16 @@
 """BYOL: a predictor and a slowly moving target."""
 
 from fullrank.models.settings.objectives.directions import NormalisedMSE
-from fullrank.models.settings.predictor import MLPPredictor
+from fullrank.models.settings.predictor import (
+    LinearPredictor,
+    MLPPredictor,
+    NoPredictor,
+    SymmetricLinearPredictor,
+)
 from fullrank.models.settings.projector import MLPProjector
-from fullrank.models.settings.target import Momentum
+from fullrank.models.settings.target import Momentum, Online, StopGradient
 from fullrank.models.settings.views import Crops
-from fullrank.recipes.recipe import Paper, Prevents, Recipe
+from fullrank.recipes.recipe import Ablation, Paper, Prevents, Recipe, Variant
 from fullrank.recipes.training import Optimizer, Training
 
 RECIPE = Recipe(
@@ -27,12 +32,12 @@ RECIPE = Recipe(
         Prevents(
             "predictor together with the momentum target",
             "complete",
-            ("target=momentum|stop-gradient", "predictor=mlp|linear"),
+            ("target=momentum|stop-gradient", "predictor=mlp|linear|symmetric-linear"),
         ),
         Prevents(
             "predictor against a target without gradient",
             "dimensional",
-            ("target=momentum|stop-gradient", "predictor=mlp|linear"),
+            ("target=momentum|stop-gradient", "predictor=mlp|linear|symmetric-linear"),
         ),
     ),
     views=Crops(augment="byol"),
@@ -64,4 +69,41 @@ RECIPE = Recipe(
             optimizer=Optimizer(lr=0.1, weight_decay=5e-4, warmup=0.1),
         ),
     },
+    variants=(
+        Variant(
+            "linear",
+            "the predictor is one matrix (Tian et al. 2021)",
+            changes={"predictor": LinearPredictor()},
+            small={"optimizer": {"lr": 0.2, "predictor_lr": 10.0}},
+        ),
+        Variant(
+            "symmetric-linear",
+            "the predictor is one symmetric matrix, which the average keeps from collapse (Tian et "
+            "al. 2021)",
+            changes={"predictor": SymmetricLinearPredictor()},
+            small={"optimizer": {"lr": 0.2, "predictor_lr": 10.0}},
+        ),
+    ),
+    ablations=(
+        Ablation(
+            "without-predictor",
+            "the embedding is its own prediction",
+            changes={"predictor": NoPredictor()},
+            predicts="collapses: every eigenvalue of F decays (Tian et al. 2021, theorem 2)",
+            collapse="complete",
+        ),
+        Ablation(
+            "without-stop-gradient",
+            "gradients flow through both sides, and there is no average",
+            changes={"target": Online()},
+            predicts="collapses completely (Tian et al. 2021, theorem 2)",
+            collapse="complete",
+        ),
+        Ablation(
+            "without-momentum",
+            "the target is the online network, as a constant",
+            changes={"target": StopGradient()},
+            predicts="need not collapse: what is left is SimSiam (Chen and He 2021)",
+        ),
+    ),
 )

@@ -12,7 +12,7 @@ from fullrank.models.settings.part import require
 from fullrank.models.settings.predictor import PredictorPart
 from fullrank.models.settings.projector import ProjectorPart
 from fullrank.models.settings.target import TargetPart
-from fullrank.models.settings.views import Crops
+from fullrank.models.settings.views import Crops, MultiCrop
 from fullrank.recipes.training import Training
 
 if TYPE_CHECKING:  # quoted below: whoever reads the settings' types need not import torch
@@ -254,6 +254,10 @@ class Recipe:
         from fullrank.models.joint_embedding import JointEmbedding
 
         network, features = backbone.build(channels, size)
+        if isinstance(self.views, MultiCrop):
+            from fullrank.models.backbones import check_size
+
+            check_size(network, backbone.describe(), channels, self.views.small_side(size))
         projector, dim = self.projector.build(features), self.embedding_dim(features)
         return JointEmbedding(
             network,

@@ -53,13 +53,18 @@ def load_recipe(name: str) -> tuple[Recipe, list[str]]:
 
 
 def _run(path: Path) -> dict[str, object]:
-    """Run a file as a module and return what it defines."""
+    """Run a file as a module, once as long as it stays as it is, and return what it defines."""
     # By its whole path: two files called my_recipe.py are two modules.
-    name = f"fullrank_recipe_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    content = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes())
+    name = f"fullrank_recipe_{content.hexdigest()[:12]}"
+    if name in sys.modules:  # its classes stay the same classes
+        return vars(sys.modules[name])
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # it may import what lies beside it
     try:
         spec.loader.exec_module(module)
     except Exception as error:

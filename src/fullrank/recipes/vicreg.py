@@ -5,7 +5,7 @@ from fullrank.models.settings.predictor import NoPredictor
 from fullrank.models.settings.projector import MLPProjector
 from fullrank.models.settings.target import Online
 from fullrank.models.settings.views import Crops
-from fullrank.recipes.recipe import Paper, Prevents, Recipe
+from fullrank.recipes.recipe import Ablation, Paper, Prevents, Recipe
 from fullrank.recipes.training import Optimizer, Training
 
 RECIPE = Recipe(
@@ -55,4 +55,36 @@ RECIPE = Recipe(
             optimizer=Optimizer(lr=0.05, weight_decay=5e-4, warmup=0.1),
         ),
     },
+    ablations=(
+        Ablation(
+            "without-variance",
+            "nothing holds the standard deviations",
+            changes={"objective": {"variance": 0.0}},
+            predicts="the embedding shrinks to a point, where distance and covariances are zero, "
+            "too (Bardes et al. 2022, sec. 4)",
+            collapse="complete",
+        ),
+        Ablation(
+            "without-covariance",
+            "nothing keeps the dimensions apart",
+            changes={"objective": {"covariance": 0.0}},
+            predicts="no complete collapse, but dimensions that repeat each other (Bardes et al. "
+            "2022, sec. 4)",
+            collapse="dimensional",
+        ),
+        Ablation(
+            "without-invariance",
+            "the two terms that VCReg adds to other objectives, by themselves",
+            changes={"objective": {"invariance": 0.0}},
+            predicts="no collapse, but nothing of what the views have in common is learned (Bardes "
+            "et al. 2022, sec. 4)",
+        ),
+        Ablation(
+            "only-invariance",
+            "positives attract, and nothing repels",
+            changes={"objective": {"variance": 0.0, "covariance": 0.0}},
+            predicts="the trivial solution of constant embeddings (Bardes et al. 2022, abstract)",
+            collapse="complete",
+        ),
+    ),
 )

@@ -182,7 +182,7 @@ class Config:
 
 def _small_crop(large: Augmentation, views: MultiCrop) -> Augmentation:
     """Return the distribution of a small crop, given that of a large one."""
-    side = views.local_size or max(1, round(large.size * 96 / 224))
+    side = views.small_side(large.size)
     require(
         side <= large.size,
         "recipe.views.local_size",

@@ -66,12 +66,14 @@ class MLPPredictor(PredictorPart):
     Args:
         hidden: width of the hidden layers (SimSiam: a quarter of the embedding's).
         depth: number of linear layers.
+        last_bias: whether the last linear layer has a bias.
     """
 
     kind: ClassVar[str] = "mlp"
 
     hidden: int = 512
     depth: int = 2
+    last_bias: bool = True
 
     def __post_init__(self) -> None:
         require(self.hidden >= 1, "recipe.predictor.hidden", self.hidden, "1 or more")
@@ -80,10 +82,47 @@ class MLPPredictor(PredictorPart):
     def build(self, dim: int) -> "nn.Module":
         from fullrank.models.heads import mlp
 
-        return mlp([dim, *[self.hidden] * (self.depth - 1), dim], "none")
+        widths = [dim, *[self.hidden] * (self.depth - 1), dim]
+        return mlp(widths, "none", last_bias=self.last_bias)
 
     def describe(self) -> str:
         return "MLP " + "-".join([*[str(self.hidden)] * (self.depth - 1), "d"])
 
 
-PARTS: tuple[type[PredictorPart], ...] = (NoPredictor, LinearPredictor, MLPPredictor)
+@dataclass(frozen=True)
+class SymmetricLinearPredictor(PredictorPart):
+    """One symmetric matrix W_p, trained by gradient (Tian et al. 2021, assumption 3)."""
+
+    kind: ClassVar[str] = "symmetric-linear"
+
+    def build(self, dim: int) -> "nn.Module":
+        from fullrank.models.simple_predictors import SymmetricLinear
+
+        return SymmetricLinear(dim)
+
+    def describe(self) -> str:
+        return "symmetric linear W_p"
+
+
+@dataclass(frozen=True)
+class BiasPredictor(PredictorPart):
+    """The embedding and a bias, ``p = z + b`` (Zhang et al. 2022)."""
+
+    kind: ClassVar[str] = "bias"
+
+    def build(self, dim: int) -> "nn.Module":
+        from fullrank.models.simple_predictors import Bias
+
+        return Bias(dim)
+
+    def describe(self) -> str:
+        return "bias only"
+
+
+PARTS: tuple[type[PredictorPart], ...] = (
+    NoPredictor,
+    LinearPredictor,
+    MLPPredictor,
+    SymmetricLinearPredictor,
+    BiasPredictor,
+)

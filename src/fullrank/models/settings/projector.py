@@ -63,6 +63,7 @@ class MLPProjector(ProjectorPart):
             parameters, as in SimSiam) or ``batch-affine``. With an output batch norm, complete
             collapse shows as rank one instead.
         last_bias: whether the last linear layer has a bias (a batch norm after it removes it).
+        hidden_norm: whether batch norm follows the hidden layers (MoCo v2 has none).
     """
 
     kind: ClassVar[str] = "mlp"
@@ -72,6 +73,7 @@ class MLPProjector(ProjectorPart):
     depth: int = 3
     last_norm: Norm = "none"
     last_bias: bool = True
+    hidden_norm: bool = True
 
     def __post_init__(self) -> None:
         require(self.hidden >= 1, "recipe.projector.hidden", self.hidden, "1 or more")
@@ -82,7 +84,7 @@ class MLPProjector(ProjectorPart):
         from fullrank.models.heads import mlp
 
         widths = [dim, *[self.hidden] * (self.depth - 1), self.out]
-        return mlp(widths, self.last_norm, last_bias=self.last_bias)
+        return mlp(widths, self.last_norm, self.last_bias, self.hidden_norm)
 
     def dim(self, features: int | None) -> int | None:
         return self.out
@@ -90,7 +92,7 @@ class MLPProjector(ProjectorPart):
     def describe(self) -> str:
         widths = "-".join(str(w) for w in [*[self.hidden] * (self.depth - 1), self.out])
         norm = {"none": "", "batch": ", BN", "batch-affine": ", BN (affine)"}[self.last_norm]
-        return f"MLP {widths}{norm}"
+        return f"MLP {widths}{norm}" + ("" if self.hidden_norm else ", no hidden BN")
 
 
 PARTS: tuple[type[ProjectorPart], ...] = (NoProjector, MLPProjector)

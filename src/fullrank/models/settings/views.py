@@ -88,6 +88,10 @@ class MultiCrop(Crops):
             "0 < smallest <= largest <= 1",
         )
 
+    def small_side(self, large: int) -> int:
+        """Return the side of a small crop in pixels, given that of a large one."""
+        return self.local_size or max(1, round(large * 96 / 224))
+
     def describe(self) -> str:
         return f"{self.count} large and {self.local_count} small crops"
 

@@ -11,6 +11,8 @@ from fullrank.models.settings.objectives import (
     distribution,
     redundancy,
     stability,
+    volume,
+    whitening,
 )
 
 OBJECTIVES: Mapping[str, type[ObjectivePart]] = {
@@ -19,6 +21,8 @@ OBJECTIVES: Mapping[str, type[ObjectivePart]] = {
         directions,
         contrastive,
         redundancy,
+        volume,
+        whitening,
         clustering,
         distillation,
         distribution,

@@ -1,7 +1,7 @@
 """Objectives that compare directions."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fullrank.models.settings.objective import ObjectivePart
 
@@ -45,4 +45,50 @@ class NormalisedMSE(ObjectivePart):
         return 0.0
 
 
-PARTS: tuple[type[ObjectivePart], ...] = (Cosine, NormalisedMSE)
+@dataclass(frozen=True)
+class Isotropic(ObjectivePart):
+    """Distance of prediction and target that the predictor does not scale the gradient of.
+
+    IsoLoss (Halvagal et al. 2023): as ``distance``, but the gradient with respect to z lacks the
+    factor W_p of a symmetric linear predictor, so that all its eigenmodes learn at one rate.
+    ``cosine`` is for :class:`NormalisedMSE`, ``euclidean`` for the squared distance.
+    """
+
+    kind: ClassVar[str] = "isotropic"
+
+    distance: Literal["cosine", "euclidean"] = "cosine"
+
+    def build(self, dim: int, images: int = 0) -> "Objective":
+        from fullrank.models.objectives.isotropic import IsotropicCosine, IsotropicEuclidean
+
+        return IsotropicCosine() if self.distance == "cosine" else IsotropicEuclidean()
+
+    def collapsed_loss(self, dim: int, batch_size: int) -> float | None:
+        # The cosine's holds for p = z, which a predictor of largest eigenvalue 1 comes to.
+        return -2.0 if self.distance == "cosine" else 0.0
+
+    def describe(self) -> str:
+        return f"isotropic {self.distance}"
+
+
+@dataclass(frozen=True)
+class CentredCosine(ObjectivePart):
+    """Negative inner product of centred directions: SymSimSiam (Zhuo et al. 2023, sec. 3).
+
+    ``-(u_i - mean u)'(v_j - mean v)`` over ordered pairs of views, u and v predictions and targets
+    of length 1, means over all views of the global batch.
+    """
+
+    kind: ClassVar[str] = "centred-cosine"
+    couples: ClassVar[bool] = True
+
+    def build(self, dim: int, images: int = 0) -> "Objective":
+        from fullrank.models.objectives.centred_cosine import CentredCosineObjective
+
+        return CentredCosineObjective()
+
+    def collapsed_loss(self, dim: int, batch_size: int) -> float | None:
+        return 0.0
+
+
+PARTS: tuple[type[ObjectivePart], ...] = (Cosine, NormalisedMSE, Isotropic, CentredCosine)
