@@ -26,6 +26,8 @@ slow: $(INSTALLED)
 evidence: $(INSTALLED)
 	$(BIN)/python examples/fashion_mnist.py
 	$(BIN)/python examples/verdict_margins.py
+	$(BIN)/python benchmarks/interval_coverage.py
+	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/pip install -q -e ".[bench]"
 	$(BIN)/python benchmarks/parity.py
 
@@ -37,6 +39,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/monitor.py
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/recipe_steps.py
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

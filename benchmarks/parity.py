@@ -6,8 +6,9 @@ Writes the table of parity. Where the two values differ, fullrank computes its o
 peer's convention, and the command fails if that is not the peer's value: reasons are checked, not
 stated. About a minute on one idle core. ``--peers`` is one more folder of installed packages,
 searched last, for peers that need more than this environment should hold (``pip install --target
-FOLDER stable-pretraining``). A peer that is not installed is named on the page, and its rows are
-left out.
+FOLDER stable-pretraining``). Of a peer that is not installed the page keeps the rows of the last
+run that had it, with that run's date and versions, and the command says so; without such a run it
+is named on the page.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import re
 import sys
 import time
 import warnings
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -44,7 +48,7 @@ none. Where a peer's value differs, *fullrank, the peer's way* is fullrank's val
 peer's convention. *Off by* is the relative distance of that (or, where both mean the same, of \
 fullrank's own value) from the peer's value; the command fails when it is more than {exact:g}, or \
 than {single:g} for peers that compute in float32. {count} rows: {same} agree as they stand, \
-{explained} once the convention is the peer's.
+{explained} once the convention is the peer's.{kept}
 
 Data, all seeded (float64):
 
@@ -61,24 +65,47 @@ mean deviation of normalised features for each process, and log the mean over pr
 """
 
 
-def compare(sets: Sets) -> tuple[dict[str, list[Row]], list[str]]:
-    """Return the rows by peer, and the peers that are not installed."""
+def compare(sets: Sets) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """Return the rows by peer, and why the others are left out."""
     found: dict[str, list[Row]] = {}
-    missing: list[str] = []
+    missing: dict[str, str] = {}
     for name, rows in PEERS.items():
         try:
             with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found[name] = list(rows(sets))
         except ImportError as error:
-            missing.append(f"**{name}** is not installed here ({error}).")
+            missing[name] = str(error)
     return found, missing
 
 
-def page(found: dict[str, list[Row]], missing: list[str], sets: Sets) -> str:
-    """Return the table as Markdown."""
+def kept_sections(page: str, missing: Iterable[str]) -> dict[str, str]:
+    """Return the sections of an earlier page, by peer, for the peers that are missing now."""
+    sections = re.findall(r"^## .*?(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
+    named = {section.split()[1]: section.rstrip() + "\n" for section in sections}
+    return {name: named[name] for name in missing if name in named}
+
+
+def page(
+    found: dict[str, list[Row]],
+    missing: dict[str, str],
+    kept: dict[str, str],
+    sets: Sets,
+    extra: Iterable[str] = (),
+) -> str:
+    """Return the table as Markdown.
+
+    Args:
+        found: rows by peer.
+        missing: peers that are not installed, and why.
+        kept: sections of earlier runs of some of them.
+        sets: the data.
+        extra: peers that come from a folder of ``--peers``: their sections say when they were
+            compared, which a run without that folder keeps.
+    """
     rows = [row for peer in found.values() for row in peer]
     same = sum(row.alike is None for row in rows)
+    older = sum(section.count("\n| `") for section in kept.values())
     text = [
         INTRODUCTION.format(
             fullrank=__version__,
@@ -88,19 +115,37 @@ def page(found: dict[str, list[Row]], missing: list[str], sets: Sets) -> str:
             count=len(rows),
             same=same,
             explained=len(rows) - same,
+            kept=f" {older} more rows are of the run that their section names." if older else "",
             data="\n".join(f"* **{data.name}**: {data.says}." for data in sets.every),
         )
     ]
-    for name, peer in found.items():
+    for name in PEERS:
+        if name in kept:
+            text.append(kept[name])
+        if name not in found:
+            continue
         text.append(f"## {name} {_version(name)}\n")
+        if name in extra:
+            text.append(
+                f"Compared on {datetime.now(UTC):%Y-%m-%d} with fullrank {__version__} and torch "
+                f"{torch.__version__} by `python benchmarks/parity.py --peers FOLDER`, after `pip "
+                f"install --target FOLDER {name}=={_version(name)}`: it needs more than this "
+                "environment holds, and runs without that folder keep these rows.\n"
+            )
         text.append(f"| {HEADER} |\n|{'---|' * len(HEADER.split(' | '))}")
-        text.extend(f"| {' | '.join(row.cells())} |" for row in peer)
+        text.extend(f"| {' | '.join(row.cells())} |" for row in found[name])
         text.append("")
     compared = {row.metric for row in rows}
+    for section in kept.values():
+        compared |= set(re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE))
     alone = [about.name for about in metrics().values() if about.name not in compared]
     listed = ", ".join(f"`{name}`" for name in alone)
     text.append(NOT_COMPARED.format(alone=listed).rstrip())
-    text.extend(f"* {line}" for line in missing)
+    text.extend(
+        f"* **{name}** is not installed here ({why})."
+        for name, why in missing.items()
+        if name not in kept
+    )
     return "\n".join(text) + "\n"
 
 
@@ -116,7 +161,9 @@ def main() -> int:
     parser.add_argument("--peers", type=Path, help="one more folder of installed packages")
     parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args()
+    extra: list[str] = []
     if options.peers:
+        extra = [name for name in PEERS if not _version(name)]
         sys.path.append(str(options.peers.resolve()))
     start = time.perf_counter()
     torch.set_num_threads(1)
@@ -124,14 +171,20 @@ def main() -> int:
     with threadpool_limits(1):
         found, missing = compare(sets)
     seconds = time.perf_counter() - start
-    options.out.write_text(page(found, missing, sets), encoding="utf-8")
+    before = options.out.read_text(encoding="utf-8") if options.out.exists() else ""
+    kept = kept_sections(before, missing)
+    options.out.write_text(page(found, missing, kept, sets, extra), encoding="utf-8")
     rows = [(name, row) for name, peer in found.items() for row in peer]
     failed = [(name, row) for name, row in rows if not row.explained]
     for name, row in failed:
         print(f"not explained: {name}: {' | '.join(row.cells())}", file=sys.stderr)
     print(f"{len(rows)} rows, {len(failed)} not explained, {seconds:.0f} s: {options.out}")
-    for line in missing:
-        print(line)
+    for name, why in missing.items():
+        if name in kept:
+            what = f"the page keeps the {kept[name].count(chr(10) + '| `')} rows of an earlier run"
+        else:
+            what = "the page has no rows of it"
+        print(f"NOT RUN: {name} is not installed here ({why}): {what}.", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -53,7 +53,8 @@ The defaults below are those of `{recipe}` under the preset `{preset}`.
   --config FILE        YAML; options on the command line stand above it
   --print_config       print the resolved configuration and end
   --resume RUN         go on with an interrupted run, exactly where it stopped
-  --preset NAME        paper: as published, for large images; small: for small ones on a processor
+  --preset NAME        paper: the published protocol, backbone and all; small: for small images on
+                       a processor; none: as published, but for the backbone
 """
 
 
@@ -210,20 +211,39 @@ def _audit(argv: list[str]) -> int:
         print(parser().format_help(), end="")
         return 0
     given = parse(argv)
-    whats, as_json = given.pop("what"), given.pop("json")
+    whats, as_json, page = given.pop("what"), given.pop("json"), given.pop("out")
+    from fullrank.audit.unfinished import AuditError, AuditInterrupted
     from fullrank.verbs import audit
 
-    found = audit(*whats, **given, announce=lambda text: print(text, file=sys.stderr, flush=True))
+    if page is not None:
+        from fullrank.report.document import check_writable
+
+        check_writable(Path(page))
+    unfinished: AuditError | AuditInterrupted | None = None
+    try:
+        found = audit(
+            *whats, **given, announce=lambda text: print(text, file=sys.stderr, flush=True)
+        )
+    except (AuditError, AuditInterrupted) as error:
+        unfinished, found = error, error.audits
     if as_json:
         import json
 
-        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
-        return 0
-    from fullrank.audit.printed import print_audits
+        print(json.dumps(found.to_dict(), indent=1, allow_nan=False), flush=True)
+    else:
+        from fullrank.audit.printed import print_audits
 
-    print_audits(found)
-    if given["out"] is not None:
-        print(f"page: {given['out']}")
+        print_audits(found)
+    if page is not None and found.audits:
+        from fullrank.report.audit_page import write_audit
+
+        written = write_audit(found, page)
+        if not as_json:
+            print(f"page: {written}", flush=True)
+    if isinstance(unfinished, AuditError):
+        raise unfinished.unexpected or unfinished
+    if unfinished is not None:
+        raise unfinished
     return 0
 
 
@@ -254,13 +274,16 @@ def _recipes(argv: list[str]) -> int:
     from fullrank.recipes.listing import compare, list_recipes, show
 
     if _asks_help(argv):
-        print("usage: fullrank recipes [--json] [NAME [NAME]]")
+        print(
+            "usage: fullrank recipes [--json] [NAME[/VARIANT] [NAME[/VARIANT]]]\n\n"
+            "NAME may be one in a Python file of your own: my_recipe.py:recipe"
+        )
         return 0
     names, as_json = _names_and_json(argv)
     if len(names) > 2:
         raise UserError(f"recipes: {len(names)} names given. Allowed: none, one, or two.")
     if len(names) == 2:
-        print(compare(*names))
+        print(compare(names[0], names[1], as_json=as_json))
     elif names:
         print(show(names[0], as_json=as_json))
     else:

@@ -20,7 +20,7 @@ def train(
     recipe: str | Mapping[str, Any] | Recipe = "simsiam",
     *,
     data: str | Mapping[str, Any] = "fashion-mnist",
-    backbone: str | Mapping[str, Any] = "conv4",
+    backbone: str | Mapping[str, Any] | None = None,
     preset: str | None = None,
     resume: str | Path | None = None,
     **options: Any,
@@ -35,9 +35,10 @@ def train(
         recipe: name of a recipe, or a mapping that replaces fields:
             ``{"name": "simsiam", "predictor": "none"}``, or a ``Recipe`` made from a known one.
         data: name of a data set, or a mapping of its settings.
-        backbone: name of a backbone, or a mapping of its settings.
-        preset: ``paper`` (the default: the published heads, optimiser and augmentation) or
-            ``small`` (for small images on a processor). A ``Recipe`` brings its own.
+        backbone: name of a backbone, or a mapping of its settings; by default ``conv4``.
+        preset: ``small`` (for small images on a processor), or ``paper``: the published protocol,
+            with the published backbone unless another is given. Without a preset everything but
+            the backbone is as published. A ``Recipe`` brings its own.
         resume: folder of an interrupted run to go on with; everything else then comes from there.
         **options: any other setting by its name, nested (``optimizer={"lr": 0.1}``).
 
@@ -55,7 +56,9 @@ def train(
     if resume is not None:
         folder = Path(resume)
         return _reported(run(config_of(folder), resume=folder))
-    given: dict[str, Any] = {"data": data, "backbone": backbone}
+    given: dict[str, Any] = {"data": data}
+    if backbone is not None:
+        given["backbone"] = backbone
     if isinstance(recipe, Recipe):
         if preset is not None:
             raise UserError(
@@ -66,7 +69,9 @@ def train(
         if options.keys() & {"steps", "epochs"}:
             del given["epochs"]
     else:
-        given |= {"recipe": recipe, "preset": preset or "paper"}
+        given["recipe"] = recipe
+        if preset is not None:
+            given["preset"] = preset
     merged = dict(flatten(given)) | dict(flatten(options))
     return _reported(run(resolve(merged)))
 
@@ -136,10 +141,15 @@ def audit(
         What was found; ``to_dict()`` is what ``--json`` prints.
 
     Raises:
-        UserError: there is nothing to audit, an option is not known or not allowed, or something
-            cannot be read as asked.
+        AuditError: a ``UserError`` (``fullrank.audit.unfinished``): of several, some could not be
+            measured, or the ranking, a drift, the page could not be made. What was found is in its
+            ``audits``, and what could not be done in ``audits.failures``.
+        AuditInterrupted: a ``KeyboardInterrupt`` after something was measured: in its ``audits``.
+        UserError: there is nothing to audit, an option is not known or not allowed, or the only
+            one cannot be read as asked.
     """
     from fullrank.audit.subject import Options
+    from fullrank.audit.unfinished import AuditError, AuditInterrupted, Failure
     from fullrank.audit.verb import audit as measure
     from fullrank.measure.table import Conventions
 
@@ -151,27 +161,40 @@ def audit(
         from fullrank.report.document import check_writable
 
         check_writable(Path(out))
-    audits = measure(
-        [str(one) for one in what],
-        Options(**options),
-        conventions=Conventions(
-            alpha_range=(alpha_range[0], alpha_range[1]),
-            lidar_delta=lidar_delta,
-            lidar_relative=lidar_relative,
-        ),
-        reference=reference,
-        rank_by=rank_by,
-        drift=drift,
-        convergence_too=convergence,
-        sample=sample,
-        precision=precision,
-        announce=announce,
-    )
+    try:
+        audits = measure(
+            [str(one) for one in what],
+            Options(**options),
+            conventions=Conventions(
+                alpha_range=(alpha_range[0], alpha_range[1]),
+                lidar_delta=lidar_delta,
+                lidar_relative=lidar_relative,
+            ),
+            reference=reference,
+            rank_by=rank_by,
+            drift=drift,
+            convergence_too=convergence,
+            sample=sample,
+            precision=precision,
+            announce=announce,
+        )
+    except (AuditError, AuditInterrupted) as unfinished:
+        if out is not None and unfinished.audits.audits:
+            _page(unfinished.audits, out)
+        raise
     if out is not None:
-        from fullrank.report.audit_page import write_audit
-
-        write_audit(audits, out)
+        try:
+            _page(audits, out)
+        except UserError as error:
+            audits.failures.append(Failure(None, str(error)))
+            raise AuditError(audits) from error
     return audits
+
+
+def _page(audits: Audits, out: str | Path) -> None:
+    from fullrank.report.audit_page import write_audit
+
+    write_audit(audits, out)
 
 
 def load_encoder(folder: str | Path) -> Encoder:

@@ -300,6 +300,24 @@ def test_values_are_those_of_the_published_definitions(
     assert two["lidar"]["value"] == pytest.approx(published, rel=1e-6)
 
 
+def test_rows_left_out_are_counted_in_the_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = normal(50, 4)
+    rows[[3, 9]] = np.inf
+    what = saved(tmp_path, "x", rows)
+    assert main(["audit", what, "--bad-rows", "exclude"]) == 0
+    assert "n = 48" in (out := capsys.readouterr().out) and "2 bad rows excluded" in out
+
+
+def test_a_mistyped_file_is_named_with_those_near_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what = saved(tmp_path, "features", normal(50, 4))
+    assert main(["audit", what.replace("features", "feature")]) == 2
+    assert f"Did you mean {what}?" in capsys.readouterr().err
+
+
 def test_an_unknown_option_of_the_function_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="labels"):
         fullrank.audit(saved(tmp_path, "x", normal(20, 4)), label="y.npy")
@@ -335,6 +353,55 @@ def test_rows_too_wide_for_a_scatter_are_sketched(
     lambda_ = np.linalg.svd(wide - wide.mean(0), compute_uv=False) ** 2
     assert reading["value"] == pytest.approx(lambda_.sum() ** 2 / (lambda_**2).sum(), rel=1e-3)
     assert found["verdict"]["features"]["kind"] == "dimensional collapse"
+    raw = np.linalg.svd(wide.astype(np.float32).astype(float), compute_uv=False)
+    p = raw / raw.sum() + 1e-7
+    rankme = found["metrics"]["rankme"]
+    assert rankme["low"] * (1 - 1e-4) <= np.exp(-(p * np.log(p)).sum()) <= rankme["high"]
+    for name in ("alpha_req", "condition_number", "hard_rank"):
+        assert found["metrics"][name]["value"] is None
+        assert found["metrics"][name]["flags"][0].startswith("not for rows this wide")
+
+
+@pytest.mark.parametrize(
+    ("labels", "sample", "reason"),
+    [
+        (np.zeros(60), "4096", "all of the same class"),
+        (np.full(60, -1), "4096", "the 0 sampled images"),
+        (np.arange(60), "0", "no rows were sampled"),
+        (np.arange(60), "3", "too few"),
+    ],
+    ids=["one class", "none", "no rows", "few rows"],
+)
+def test_labels_without_a_probe_are_said_to_give_none(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    labels: np.ndarray,
+    sample: str,
+    reason: str,
+) -> None:
+    what, given = saved(tmp_path, "x", normal(60, 4)), saved(tmp_path, "y", labels.astype(int))
+    found = audited(capsys, what, "--labels", given, "--sample", sample)
+    assert "probes" not in found and reason in found["conventions"]["probes"]
+    assert main(["audit", what, "--labels", given, "--sample", sample]) == 0
+    assert f"probes: {found['conventions']['probes']}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [1e90, 1e200, -1e300])
+def test_values_too_large_to_square_are_counted_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: float
+) -> None:
+    rows = normal(3000, 5)
+    rows[[1234, 2345], 3] = value
+    what = saved(tmp_path, "x", rows)
+    assert main(["audit", what]) == 2
+    error = capsys.readouterr().err
+    assert "in 2 of 3000 samples, the first at index 1234" in error and "1e+70" in error
+    found = audited(capsys, what, "--bad-rows", "exclude")
+    assert (found["n"], found["conventions"]["excluded"]) == (2998, 2)
+    large = audited(capsys, saved(tmp_path, "large", 1e60 * normal(90, 5)))["metrics"]
+    exact = audited(capsys, saved(tmp_path, "plain", normal(90, 5)))["metrics"]
+    for name in ("rankme", "effective_rank", "participation_ratio", "uniformity"):
+        assert large[name]["value"] == pytest.approx(exact[name]["value"], rel=1e-6), name
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_measuring(

@@ -80,3 +80,48 @@ def test_a_missing_value_is_last_and_an_unknown_criterion_is_refused() -> None:
         rank([("a", {"rankme": reading(1.0)}, False)], "rankm")
     with pytest.raises(UserError, match=r"lidar given.*rankme"):
         rank([("a", {"rankme": reading(1.0)}, False)], "lidar")
+
+
+def test_without_an_interval_any_place_is_possible() -> None:
+    certain = [(f"m{i}", {"rankme": reading(100.0 * i)}, False) for i in range(3)]
+    for unknown in (Reading(250.0, None, None, None), Reading(None, None, None, None)):
+        ranked = {r.what: r for r in rank([*certain, ("?", {"rankme": unknown}, False)])}
+        assert (ranked["?"].low, ranked["?"].high) == (1, 4)
+        # Of four gaps each is as likely as another.
+        assert ranked["?"].best == pytest.approx(1 / 4, abs=4 * math.sqrt(3 / 16 / 4000))
+        # It may be above or below each of the others, whose own order is certain.
+        places = {what: (r.low, r.high) for what, r in ranked.items()}
+        assert (places["m2"], places["m1"], places["m0"]) == ((1, 2), (2, 3), (3, 4))
+        assert sum(r.best for r in ranked.values()) == pytest.approx(1.0)
+    assert (
+        rank([*certain, ("?", {"rankme": Reading(250.0, None, None, None)}, False)])[0].what == "?"
+    )
+
+
+def test_no_interval_at_all_leaves_every_place_open() -> None:
+    ranked = rank(
+        [(f"m{i}", {"rankme": Reading(float(i), None, None, None)}, False) for i in "123"]
+    )
+    assert [r.what for r in ranked] == ["m3", "m2", "m1"]
+    assert all((r.low, r.high) == (1, 3) for r in ranked)
+
+
+def test_what_has_no_interval_but_collapsed_stays_last() -> None:
+    none = Reading(1.0, None, None, None)
+    ranked = rank([("flat", {"rankme": none}, True), ("b", {"rankme": reading(1.0)}, False)])
+    assert [(r.what, r.low, r.high) for r in ranked] == [("b", 1, 1), ("flat", 2, 2)]
+
+
+def test_an_interval_counts_on_the_side_that_it_reaches() -> None:
+    """Bounds that reach far down and hardly up leave no chance to be above, some to be below."""
+    bounds = Reading(10.0, None, 2.0, 10.1)
+    for other, sure in ((10.5, True), (9.5, False)):
+        fixed = Reading(other, None, other, other)
+        first, second = rank([("a", {"rankme": bounds}, False), ("b", {"rankme": fixed}, False)])
+        assert (first.low == first.high == 1 and second.low == second.high == 2) is sure
+
+
+def test_exact_ties_keep_their_order_beside_one_without_an_interval() -> None:
+    tied = [(f"m{i}", {"rankme": reading(5.0, 0.0)}, False) for i in range(2)]
+    ranked = rank([*tied, ("?", {}, False)])
+    assert [(r.what, r.low, r.high) for r in ranked] == [("m0", 1, 2), ("m1", 2, 3), ("?", 1, 3)]

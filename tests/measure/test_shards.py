@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor
@@ -98,3 +101,15 @@ def test_state_dict_continues_in_the_same_shards() -> None:
     loaded.update(x[35:], x[35:].flip(1))
     for k, state in enumerate(loaded.compute_shards().states):
         assert_same(state, moments_of(x[k::8], x[k::8].flip(1)))
+
+
+@pytest.mark.parametrize("q", [1, 2])
+def test_what_is_left_out_can_be_copied_before_its_matrices_are_asked_for(q: int) -> None:
+    views = [torch.randn(40, 3, generator=generator(v, "copied")).double() for v in range(q)]
+    shards = Shards(tuple(moments_of(*(view[k::4] for view in views)) for k in range(4)))
+    for k, state in enumerate(shards.leave_one_out()):
+        exact = moments_of(*(view[torch.arange(40) % 4 != k] for view in views))
+        for copied in (deepcopy(state), pickle.loads(pickle.dumps(state)), state.to("cpu"), state):
+            torch.testing.assert_close(copied.scatter, exact.scatter)
+            assert (copied.contrast is None) == (q == 1)
+            assert not hasattr(copied, "scattered")

@@ -6,8 +6,13 @@ from torch import Tensor
 
 from fullrank.errors import UserError
 from fullrank.measure.moments import moments_of
-from fullrank.measure.sketch import NystromSketch
-from fullrank.measure.spectrum import effective_rank, participation_ratio, stable_rank
+from fullrank.measure.sketch import NystromSketch, SketchedSpectrum
+from fullrank.measure.spectrum import (
+    effective_rank,
+    participation_ratio,
+    rankme,
+    stable_rank,
+)
 from fullrank.randomness import generator
 
 
@@ -96,3 +101,54 @@ def test_complete_collapse_and_refusals() -> None:
         NystromSketch(10, 11)
     with pytest.raises(UserError, match="width, size and seed"):
         sketch.merge(NystromSketch(10, 4, seed=1))
+
+
+def test_bounds_of_entropies_hold_whatever_agrees_with_the_sketch() -> None:
+    # Descent over where the unresolved trace may lie finds no spectrum beyond the bounds.
+    for alpha in (0.3, 1.0, 2.0):
+        true = torch.arange(1, 121, dtype=torch.float64) ** (-2 * alpha)
+        lambda_ = 0.9 * true[:30]
+        unresolved = float(true.sum() - lambda_.sum())
+        known = SketchedSpectrum(lambda_, unresolved, torch.ones(120).double(), 500, 120)
+        low, high = known.bounds(effective_rank)
+        assert low < float(effective_rank(true.sqrt())) < high
+        fixed = torch.zeros(120, dtype=torch.float64)
+        fixed[:30] = lambda_
+        for sign in (1, -1):
+            z = torch.randn(20, 120, generator=generator(0, "starts"), dtype=torch.float64)
+            z.requires_grad_()
+            optimiser = torch.optim.Adam([z], lr=0.2)
+            for _ in range(300):
+                sigma = (fixed + unresolved * torch.softmax(z, 1)).sqrt()
+                p = sigma / sigma.sum(1, keepdim=True)
+                entropy = -(p * p.log()).sum(1)
+                optimiser.zero_grad()
+                (sign * entropy.sum()).backward()
+                optimiser.step()
+            found = entropy.detach().exp()
+            assert low <= float(found.min()) and float(found.max()) <= high * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 100.0])
+def test_the_uncentred_spectrum_is_that_of_the_rows_as_they_are(mean: float) -> None:
+    g = generator(1, "uncentred")
+    mix = torch.randn(8, 60, generator=g, dtype=torch.float64)
+    x = torch.randn(300, 8, generator=g, dtype=torch.float64) @ mix + mean
+    spectrum = sketched(x, 20).spectrum(centred=False)
+    sigma = torch.linalg.svdvals(x)
+    assert spectrum.unresolved <= 1e-9 * float(sigma.square().sum())
+    torch.testing.assert_close(spectrum.eigenvalues[:9], sigma[:9].square(), rtol=1e-6, atol=1e-3)
+    low, high = spectrum.bounds(rankme)
+    assert low == pytest.approx(float(rankme(sigma)), rel=1e-3)
+    assert high == pytest.approx(low, rel=1e-2)
+
+
+def test_a_spectrum_is_computed_once_for_the_rows_so_far() -> None:
+    sketch = sketched(rows(200, 40, 1.0), 10)
+    first = sketch.spectrum()
+    assert sketch.spectrum() is first
+    assert sketch.spectrum(centred=False) is not first
+    sketch.update(rows(50, 40, 1.0, seed=1))
+    assert sketch.spectrum().rows == 250
+    sketch.merge(sketched(rows(30, 40, 1.0, seed=2), 10))
+    assert sketch.spectrum().rows == 280

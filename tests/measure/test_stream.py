@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import UserError
+from fullrank.measure import _single, stream
 from fullrank.measure.moments import Moments, MomentState, check_precision, moments_of
 from fullrank.measure.stream import Measured, measure_stream, single_share
 from fullrank.randomness import generator
@@ -94,6 +95,33 @@ def test_same_for_any_blocks(size: int, precision: str) -> None:
         torch.testing.assert_close(ours.mean, theirs.mean, rtol=0, atol=1e-7)
         assert ours.count == theirs.count
     assert torch.equal(measured.sample.rows, streamed(x, sample=50, seed=4).sample.rows)
+
+
+@pytest.mark.parametrize("q", [1, 2])
+@pytest.mark.parametrize("size", [24, 100, 2000])
+def test_same_when_sums_are_added_up_many_times(
+    q: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A few rows a product, a few blocks a mean, and a mean that drifts from block to block.
+    monkeypatch.setattr(stream, "_SHARD_ROWS", 2)
+    monkeypatch.setattr(_single, "_PRODUCT_ROWS", 16)
+    monkeypatch.setattr(_single, "_BLOCK_ENTRIES", 256)
+    monkeypatch.setattr(_single, "_MOST_BLOCKS", 3)
+    x = power_law(0.3, n=2003, d=12)
+    x = x[x[:, 0].argsort()] + 5
+    x[77] = 0
+    views = [x, x + 0.1 * x.flip(1)][:q]
+    fast = streamed(*views, size=size, precision="float32").shards
+    for k, state in enumerate(fast.states):
+        exact = moments_of(*(view[k::8] for view in views))
+        for name in ("mean", "scatter", "residual", "contrast", "unit_mean", "unit_scatter"):
+            a, b = getattr(exact, name), getattr(state, name)
+            if a is not None:
+                torch.testing.assert_close(
+                    b, a, rtol=1e-5, atol=1e-5 * float(a.abs().max()), msg=name
+                )
+        assert (state.count, state.zero_rows) == (exact.count, exact.zero_rows)
+        assert state.pair_distance == pytest.approx(exact.pair_distance, rel=1e-4)
 
 
 def test_a_spectrum_that_turns_steep_late_is_measured_again() -> None:

@@ -8,13 +8,20 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t
 from torch import Tensor
 
 from fullrank.measure.jackknife import Jackknifed
-from fullrank.measure.moments import Moments, MomentState, moments_of
+from fullrank.measure.moments import Moments
 from fullrank.measure.reading import reading_of
 from fullrank.measure.scale import limits
-from fullrank.measure.table import Conventions, Reading, read_table, read_values
+from fullrank.measure.table import (
+    Conventions,
+    Reading,
+    read_table,
+    read_values,
+    standard_errors,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -133,54 +140,6 @@ def test_values_without_error_bars_are_the_same() -> None:
         assert readings[name].value == pytest.approx(value, rel=1e-12), name
 
 
-FLAT_OR_NOT = {"flat": 0.0, "power law": 0.5}
-# The plug-in values of these are at an end of their range or far from the truth on a flat spectrum.
-COVERED = (
-    "spread",
-    "normalised_std",
-    "centre_magnitude",
-    "residual_magnitude",
-    "expected_over_data",
-    "effective_rank",
-    "rankme",
-    "participation_ratio",
-    "stable_rank",
-    "anisotropy",
-    "cev_auc",
-    "condition_number",
-    "spectral_entropy",
-)
-
-
-@pytest.mark.parametrize("alpha", FLAT_OR_NOT.values(), ids=FLAT_OR_NOT)
-def test_intervals_cover_the_population(alpha: float) -> None:
-    """Of centred Gaussian data, of which the unit rows have mean 0 and the spectrum is known."""
-    d, repetitions = 16, 20
-    sigma = torch.arange(1, d + 1, dtype=torch.float64) ** -alpha
-    truth = read_values(_diagonal(sigma)) | {"spread": 1.0, "residual_magnitude": 1.0}
-    truth |= {"centre_magnitude": 0.0, "expected_over_data": 0.0}
-    large = Moments()
-    large.update(normal(50_000, d, seed=999) * sigma)
-    truth["normalised_std"] = read_values(large.compute())["normalised_std"]
-    covered = dict.fromkeys(COVERED, 0)
-    for seed in range(repetitions):
-        moments = Moments(shards=8)
-        moments.update(normal(10 * d, d, seed=seed) * sigma)
-        found = read_table(moments.compute_shards())
-        for name in COVERED:
-            low, high = found[name].low, found[name].high
-            assert low is not None and high is not None, name
-            slack = 1e-9 * abs(truth[name])  # of rounding, where the truth is an end of the range
-            covered[name] += low - slack <= truth[name] <= high + slack
-    # 95 % of 20 have a standard error of 5 %.
-    assert {name: n for name, n in covered.items() if n < 0.8 * repetitions} == {}
-
-
-def _diagonal(sigma: Tensor) -> MomentState:
-    """Moments of 2d rows whose singular values are known: each axis, both ways."""
-    return moments_of(torch.cat([sigma.diag(), -sigma.diag()]))
-
-
 def test_nothing_is_corrected_beyond_what_it_can_be() -> None:
     d = 16
     for seed in range(2):
@@ -196,6 +155,55 @@ def test_equal_eigenvalues_leave_what_orders_them_uncorrected() -> None:
     for name in ("stable_rank", "anisotropy", "cev_auc", "alpha_req", "condition_number"):
         assert flat[name].corrected is None and steep[name].corrected is not None, name
         assert any("not corrected" in flag for flag in flat[name].flags), name
+
+
+def test_bounds_say_that_they_are_no_interval_and_hold_the_value() -> None:
+    for name, reading in table(normal(640, 32)).items():
+        bounds = any("bounds" in flag for flag in reading.flags)
+        assert bounds == any("not corrected" in flag for flag in reading.flags), name
+        if bounds and reading.value is not None:
+            assert reading.low is not None and reading.high is not None, name
+            assert reading.low <= reading.value <= reading.high, name
+
+
+def test_bounds_reach_what_is_left_of_a_bias_of_any_order() -> None:
+    """Of values ``3 + n^-p`` at n and n/2, without error, the bounds hold 3 for p from 1/2 up."""
+    for power in (0.5, 0.7, 1.0, 2.0):
+        at_8_7, at_half = 3 + (8 / 7) ** power, 3 + 2**power
+        low, high = Jackknifed(4.0, (at_8_7,) * 8, (at_half,) * 8).bounds()
+        assert low <= 3 <= 4 <= high, power
+    assert all(map(math.isnan, Jackknifed(1.0, ()).bounds()))
+
+
+def test_the_error_of_a_correction_grows_with_what_it_leaves_open() -> None:
+    smooth = Jackknifed(5.0, (5.0, 5.2) * 4, (5.2,) * 8)
+    assert smooth.corrected is not None and smooth.standard_error is not None
+    by_halves = 2 * 5.0 - 5.2
+    assert smooth.corrected_error == pytest.approx(
+        math.hypot(smooth.standard_error, smooth.corrected - by_halves)
+    )
+    assert Jackknifed(5.0, (5.0, 5.2)).corrected_error == Jackknifed(5.0, (5.0, 5.2)).standard_error
+
+
+def test_standard_errors_are_those_that_intervals_are_made_of() -> None:
+    moments = Moments(shards=8)
+    moments.update(normal(400, 8) + 1, normal(400, 8, seed=1) + 1)  # not at the end of a range
+    shards = moments.compute_shards()
+    readings = read_table(shards)
+    # Not on another scale, and with no error of a correction added.
+    names = ("spread", "alignment", "effective_rank", "rankme", "spectral_entropy", "lidar")
+    errors = standard_errors(shards, names=names)
+    assert errors.keys() == set(names)
+    for name in ("spread", "alignment"):
+        low, high = readings[name].low, readings[name].high
+        assert low is not None and high is not None
+        assert high - low == pytest.approx(2 * t.ppf(0.975, 7) * errors[name], rel=1e-9), name
+
+
+def test_a_maximum_has_no_interval() -> None:
+    reading = table(normal(400, 8))["coherence"]
+    assert reading.value is not None and reading.low is None and reading.high is None
+    assert any("no error bar" in flag for flag in reading.flags)
 
 
 def test_a_spectrum_of_wide_rows_says_that_it_is_not_corrected() -> None:

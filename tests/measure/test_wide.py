@@ -12,7 +12,7 @@ from fullrank.errors import UserError
 from fullrank.measure.moments import Moments, moments_of
 from fullrank.measure.table import CENTRAL, SKETCHED, read_table, read_wide_table
 from fullrank.measure.vitals import vital_signs
-from fullrank.measure.wide import WideRows, wide_vital_signs
+from fullrank.measure.wide import WideRows, left_out_of_wide, wide_rankme, wide_vital_signs
 
 D = 96
 
@@ -77,3 +77,27 @@ def test_extreme_rows_give_json(x: Tensor) -> None:
 def test_another_width_is_refused() -> None:
     with pytest.raises(UserError, match="width 5"):
         wide(rows()).add([torch.ones(3, 5)])
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("mean", [0.0, 0.5, 20.0])
+def test_bounds_of_rankme_hold_its_value(alpha: float, mean: float) -> None:
+    x = rows(alpha=alpha, mean=mean)
+    found = wide_rankme(wide(x))
+    sigma = torch.linalg.svdvals(x.double())
+    p = sigma / sigma.sum() + 1e-7
+    exact = float((-(p * p.log()).sum()).exp())
+    assert found.low is not None and found.high is not None
+    assert found.low * (1 - 1e-6) <= exact <= found.high * (1 + 1e-6)
+    assert "not an interval" in found.flags[0]
+
+
+def test_what_wide_rows_do_not_give_is_said_with_the_reason() -> None:
+    two = rows(), rows(seed=1)
+    moments = Moments(shards=8)
+    moments.update(*two)
+    given = {**read_wide_table(wide(*two)), "rankme": wide_rankme(wide(*two))}
+    missing = read_table(moments.compute_shards()).keys() - given.keys()
+    assert missing == left_out_of_wide(views=2).keys()
+    for reading in left_out_of_wide(views=2).values():
+        assert reading.value is None and reading.flags[0].startswith("not for rows this wide")

@@ -11,6 +11,7 @@ from fullrank.data.settings import resolve_augmentation
 from fullrank.measure.moments import moments_of
 from fullrank.measure.vitals import vital_signs
 from fullrank.models.settings.backbone import Conv4
+from fullrank.monitor import checkup
 from fullrank.monitor.checkup import HeldOut, calibrated, take_vitals
 from fullrank.monitor.schedule import TimeBudget, checkup_steps
 from fullrank.recipes.registry import recipe
@@ -59,6 +60,29 @@ def test_vitals_are_those_of_the_features_of_both_views():
     found = take_vitals(model, data)["backbone"]
     for name in ("spread", "effective_rank", "alignment", "cev_auc"):
         torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_errors_are_those_of_leaving_out_one_eighth_of_the_images():
+    model, data = network(), held_out()
+    model.eval()
+    with torch.no_grad():
+        views = [torch.cat(v) for v in zip(*data.views(), strict=True)]
+        features = [model.backbone(v) for v in views]
+    index = torch.arange(60)
+    signs = [vital_signs(moments_of(*(f[index % 8 != k] for f in features))) for k in range(8)]
+    errors = take_vitals(model, data)["backbone"]["errors"]
+    assert errors.keys() >= {"spread", "alignment", "effective_rank", "cev_auc"}
+    for name in ("spread", "alignment", "effective_rank", "cev_auc"):
+        kept = torch.tensor([sign[name] for sign in signs], dtype=torch.float64)
+        expected = (7 * kept.var(correction=0)).sqrt()
+        torch.testing.assert_close(errors[name], float(expected), rtol=1e-3, atol=1e-7)
+
+
+def test_what_is_too_wide_for_cheap_errors_has_none(monkeypatch):
+    monkeypatch.setattr(checkup, "CHEAP_WIDTH", 2)
+    wide = take_vitals(network(), held_out())
+    assert wide["embedding"]["errors"] == {}
+    assert wide["embedding"]["effective_rank"] > 0
 
 
 def test_calibration_gives_the_statistics_of_the_held_out_views():

@@ -21,7 +21,8 @@ evidence; several are ranked without labels. WHAT is one or several of
   hf:REPO             a Hugging Face model
   MODULE:FACTORY      anything importable that returns a torch module
 
-Files are untrusted: nothing that could run code is loaded without --trust.
+Files are untrusted: nothing that could run code is loaded without --trust. Of several, one that
+cannot be audited is named at the end and stops no other.
 """
 
 EXAMPLES = """\
@@ -30,6 +31,8 @@ examples:
   fullrank audit before.npy after.npy --drift --json
   fullrank audit timm/resnet18 timm/vit_tiny_patch16_224 --data fashion-mnist --limit 2000
   fullrank audit runs/simsiam --taps blocks --out audit.html
+
+exit codes: 0, all was done; 2, something could not be (what could is printed); 130, interrupted.
 """
 
 
@@ -49,50 +52,149 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
     p = _Parser(
         prog="fullrank audit",
+        usage="fullrank audit WHAT [WHAT ...] [options]",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    p.add_argument("what", nargs="+", metavar="WHAT")
+    p.add_argument("what", nargs="+", metavar="WHAT", help="see above")
     default = Options()
     g = p.add_argument_group("what to measure on")
-    g.add_argument("--data", help="data set that models are shown; `fullrank data` lists them")
+    g.add_argument(
+        "--data", metavar="NAME", help="data set that models are shown; `fullrank data` lists them"
+    )
     g.add_argument("--data-root", metavar="DIR", help="folder of its files")
     g.add_argument("--split", default=default.split, help="test or train (default: test)")
-    g.add_argument("--limit", type=int, help="images or rows at most, of a fixed permutation")
-    g.add_argument("--views", type=int, help="augmented views an image (default: 2; 1 is plain)")
-    g.add_argument("--augment", default=default.augment, help="preset of the augmentation")
-    g.add_argument("--size", type=int, help="side of the images in pixels")
-    g.add_argument("--labels", help="file with a label a row: adds kNN and linear probes")
-    g.add_argument("--key", default="", help="array of a file; several, comma-separated, are views")
-    g.add_argument("--bad-rows", default=default.bad_rows, help="refuse or exclude NaN rows")
+    g.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="images or rows at most, the first of a fixed permutation (default: all)",
+    )
+    g.add_argument(
+        "--views",
+        type=int,
+        metavar="N",
+        help="augmented views of each image for a model (default: 2; 1 is the plain image)",
+    )
+    g.add_argument(
+        "--augment",
+        default=default.augment,
+        metavar="PRESET",
+        help="of the augmented views (default: the data set's own)",
+    )
+    g.add_argument("--size", type=int, metavar="PIXELS", help="side of the images")
+    g.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="a class a row (.npy, .txt, ..., or the name of an array in FILE): adds kNN and "
+        "linear probes",
+    )
+    g.add_argument(
+        "--key",
+        default="",
+        metavar="NAMES",
+        help="array of a file that holds several; more than one, comma-separated, are views",
+    )
+    g.add_argument(
+        "--bad-rows",
+        default=default.bad_rows,
+        metavar="refuse|exclude",
+        help="what to do with NaN and infinite rows (default: refuse)",
+    )
     g = p.add_argument_group("what to measure of a model")
     g.add_argument(
-        "--taps", default="", help="submodules, comma-separated, or blocks for each block"
+        "--taps",
+        default="",
+        metavar="NAMES",
+        help="submodules, comma-separated, or `blocks` for every block",
     )
-    g.add_argument("--pool", help=f"of features of rank 3 or 4: {', '.join(POOLS)}")
-    g.add_argument("--level", default=default.level, help=f"{', '.join(LEVELS)} (default: sample)")
-    g.add_argument("--backbone", help="architecture of a checkpoint")
-    g.add_argument("--weights", default=default.weights, help="random, pretrained, or a file")
+    g.add_argument(
+        "--pool",
+        help="how features of rank 3 or 4 (files, too) become one vector a sample: "
+        f"{', '.join(POOLS)}",
+    )
+    g.add_argument(
+        "--level",
+        default=default.level,
+        help=f"a row is a sample or a token: {', '.join(LEVELS)} (default: sample; the others add "
+        "the signs of tokens)",
+    )
+    g.add_argument("--backbone", metavar="NAME", help="architecture of a checkpoint")
+    g.add_argument(
+        "--weights",
+        default=default.weights,
+        help="of a named model: random, pretrained, or a checkpoint (default: random)",
+    )
     g.add_argument("--trust", action="store_true", help="load pickles that can run code")
     g = p.add_argument_group("how to measure")
-    g.add_argument("--reference", metavar="WHAT", help="compare with this, not a random twin")
-    g.add_argument("--rank-by", default="rankme", help="criterion that several are ranked by")
-    g.add_argument("--drift", action="store_true", help="compare the layers of several, by image")
+    g.add_argument(
+        "--reference",
+        metavar="WHAT",
+        help="judge against this (default: of a model, its twin with random weights)",
+    )
+    g.add_argument(
+        "--rank-by",
+        default="rankme",
+        metavar="METRIC",
+        help="that several are ranked by (default: rankme)",
+    )
+    g.add_argument(
+        "--drift", action="store_true", help="compare the layers of several with the first one's"
+    )
     g.add_argument("--convergence", action="store_true", help="show each value at growing N")
-    g.add_argument("--sample", type=int, default=4096, help="rows drawn for what needs pairs")
-    g.add_argument("--precision", default="auto", help="auto, float32 or float64")
-    g.add_argument("--alpha-range", type=int, nargs=2, default=(3, 100), metavar=("FIRST", "END"))
-    g.add_argument("--lidar-delta", type=float, default=1e-4)
-    g.add_argument("--lidar-relative", action="store_true", help="delta relative to the scale")
-    g.add_argument("--seed", type=int, default=default.seed)
-    g.add_argument("--batch", type=int, default=default.batch, help="images a forward pass")
-    g.add_argument("--device", default=default.device, help="auto, cpu, cuda or mps")
-    g.add_argument("--threads", type=int, help="of the processor")
+    g.add_argument(
+        "--sample",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="rows drawn for what needs pairs, and for probes (default: 4096; 0: leave these out)",
+    )
+    g.add_argument("--precision", default="auto", help="auto, float32 or float64 (default: auto)")
+    g.add_argument(
+        "--alpha-range",
+        type=int,
+        nargs=2,
+        default=(3, 100),
+        metavar=("FIRST", "END"),
+        help="eigenvalues that alpha_req is fitted to, from 0, without END (default: 3 100)",
+    )
+    g.add_argument(
+        "--lidar-delta",
+        type=float,
+        default=1e-4,
+        metavar="DELTA",
+        help="added to the within-image covariance of lidar (default: 1e-4)",
+    )
+    g.add_argument(
+        "--lidar-relative",
+        action="store_true",
+        help="DELTA is a share of the mean within-image variance",
+    )
+    g.add_argument(
+        "--seed",
+        type=int,
+        default=default.seed,
+        metavar="N",
+        help="of views, random weights and samples (default: 0)",
+    )
+    g.add_argument(
+        "--batch",
+        type=int,
+        default=default.batch,
+        metavar="N",
+        help="images a forward pass (default: 64)",
+    )
+    g.add_argument(
+        "--device", default=default.device, help="auto, cpu, cuda or mps (default: auto)"
+    )
+    g.add_argument("--threads", type=int, metavar="N", help="of the processor")
     g = p.add_argument_group("what to write")
-    g.add_argument("--json", action="store_true", help="one object, or a list for several")
-    g.add_argument("--out", metavar="PAGE", help="an HTML page with the same, drawn")
+    g.add_argument(
+        "--json", action="store_true", help="print one object, or a list for several, and no text"
+    )
+    g.add_argument("--out", metavar="PAGE", help="draw an HTML page, too")
     return p
 
 

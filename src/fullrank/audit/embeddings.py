@@ -21,6 +21,8 @@ from fullrank.randomness import generator
 
 LAYER = "features"
 BLOCK_BYTES = 64 << 20
+# Beyond this, the square of a sum of squares is no float64.
+LONGEST = 1e70
 BLOCK_SAMPLES = 1024  # at least, however wide the samples are
 
 
@@ -140,7 +142,10 @@ class Embeddings(Subject):
         if excluded:
             self.conventions["first_excluded"] = int((~good).nonzero()[0, 0])
         if not left:
-            raise UserError(f"{self.what}: all {excluded} samples are NaN or infinite; none left.")
+            raise UserError(
+                f"{self.what}: all {excluded} samples have NaN or infinite "
+                f"values{_or_large(self.arrays)}; none left."
+            )
 
     def reference(self) -> None:
         """Return None: embeddings have no architecture."""
@@ -170,23 +175,43 @@ class Embeddings(Subject):
                 first = start + int(bad.nonzero()[0, 0])
             count += int(bad.sum())
         return UserError(
-            f"bad_rows: {self.what} has NaN or infinite values in {count} of {self.n} samples, the "
-            f"first at index {first}. Allowed: finite values; 'exclude' leaves these samples out."
+            f"bad_rows: {self.what} has NaN or infinite values{_or_large(self.arrays)} in {count} "
+            f"of {self.n} samples, the first at index {first}. Allowed: finite values; 'exclude' "
+            "(--bad-rows exclude) leaves these samples out."
         )
 
 
 def finite_samples(parts: tuple[Shaped[Tensor, "n ..."], ...]) -> Bool[Tensor, " n"] | None:
-    """Return which samples are finite in all parts, or None if all are.
+    """Return which samples are finite, and no longer than ``LONGEST``, in all parts.
 
     The sum of numbers among which one is NaN or infinite never is finite, so that one sum tells
-    the usual case.
+    the usual case. Only float64 holds rows that are too long.
+
+    Returns:
+        None if all samples are.
     """
-    if all(bool(torch.isfinite(part.sum())) for part in parts):
+    if all(map(_all_fine, parts)):
         return None
     fine = torch.ones(len(parts[0]), dtype=torch.bool)
     for part in parts:
-        fine &= torch.isfinite(part.flatten(1)).all(1).cpu()
+        rows = part.flatten(1)
+        if rows.dtype == torch.float64:  # of NaN it is NaN, which is not below anything
+            fine &= (torch.linalg.vector_norm(rows, dim=1) < LONGEST).cpu()
+        else:
+            fine &= torch.isfinite(rows).all(1).cpu()
     return None if bool(fine.all()) else fine
+
+
+def _all_fine(part: Tensor) -> bool:
+    if part.dtype == torch.float64:
+        return bool(torch.linalg.vector_norm(part) < LONGEST)
+    return bool(torch.isfinite(part.sum()))
+
+
+def _or_large(arrays: list[Stored]) -> str:
+    """Name what only float64 can hold, where there is any."""
+    wide = any("float64" in array.dtype for array in arrays)
+    return f" (or rows longer than {LONGEST:g})" if wide else ""
 
 
 def _exactly(array: Stored, samples: int) -> Iterator[Tensor]:

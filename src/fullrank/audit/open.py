@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fullrank.audit.subject import Options, Subject
-from fullrank.errors import UserError
+from fullrank.errors import UserError, nearest
 
 if TYPE_CHECKING:  # a file of embeddings needs no network
     from fullrank.audit.models import Architecture, Model
@@ -56,9 +56,12 @@ def _named(what: str, options: Options) -> Subject:
     """Open a model by its name."""
     path = Path(what)
     if not what.startswith(("timm/", "torchvision/")) and ":" not in what:
+        beside = [] if not path.parent.is_dir() else [one.name for one in path.parent.iterdir()]
+        close = [str(path.with_name(name)) for name in nearest(path.name, beside)]
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise UserError(
-            f"what: {what} does not exist. Allowed: a file or folder of embeddings, a run folder, "
-            "a checkpoint, timm/NAME, torchvision/NAME, hf:REPO, or module:factory."
+            f"what: {what} does not exist.{hint} Allowed: a file or folder of embeddings, a run "
+            "folder, a checkpoint, timm/NAME, torchvision/NAME, hf:REPO, or module:factory."
         )
     from fullrank.audit.features import Features
     from fullrank.audit.models import architecture, hugging_face

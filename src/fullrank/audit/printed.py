@@ -46,7 +46,10 @@ def print_audits(audits: Audits, console: Console | None = None, every_layer: bo
             flags = list(dict.fromkeys(f for r in layer.metrics.values() for f in r.flags))
             console.print(_metrics(layer, flags))
             for mark, flag in zip(MARKS, flags, strict=False):
-                console.print(f"  {mark}: {flag}", style="dim")
+                console.print(f"  {mark}: {flag}", style="dim", markup=False)
+            for absent in ("probes", "convergence"):
+                if absent in layer.conventions:
+                    console.print(f"{absent}: {layer.conventions[absent]}", markup=False)
         if len(audit.layers) > 2:
             console.print(_profile(list(audit.layers.values())))
     if audits.ranking:
@@ -59,9 +62,10 @@ def _conditions(layer: LayerAudit) -> str:
     c = layer.conventions
     views = f", {c['views']} views" if c["views"] > 1 else ""
     weights = f", weights: {c['weights']}" if "weights" in c else ""
+    excluded = f", {c['excluded']:,} bad rows excluded" if c.get("excluded") else ""
     return (
         f"layer {layer.layer}: n = {layer.n:,}, d = {layer.d:,}, n/d = {c['n_over_d']:.1f}"
-        f"{views}{weights}"
+        f"{views}{weights}{excluded}"
     )
 
 
@@ -130,8 +134,14 @@ def _ranking(audits: Audits) -> Table:
 
 
 def _drift(audits: Audits) -> Table:
-    names = ("linear_cka", "svcca", "neighbourhood_overlap")
-    table = _table("drift from the first", "what", "layer", *names)
+    names = ["linear_cka", "svcca", "neighbourhood_overlap"]
+    if any("gram_drift" in row for row in audits.drift):
+        names.append("gram_drift")
+    title = f"drift from {audits.audits[0].what} (1 is the same; of gram_drift, 0)"
+    if len(names) == 3:
+        title = f"drift from {audits.audits[0].what} (1 is the same)"
+    table = _table(title, "what", "layer", *names)
     for row in audits.drift:
-        table.add_row(row["to"], row["layer"], *(f"{row[name]:.3f}" for name in names))
+        cells = ("—" if row.get(name) is None else f"{row[name]:.3f}" for name in names)
+        table.add_row(row["to"], row["layer"], *cells)
     return table

@@ -47,3 +47,19 @@ def probe_layer(layer: Layer, labels: Tensor, seed: int = 0) -> dict[str, dict[s
         "knn": asdict(knn_probe(*data, k=min(NEIGHBOURS, len(train)))),
         "linear": asdict(linear_probe(*data, kind="ridge")),
     }
+
+
+def no_probe(layer: Layer, labels: Tensor) -> str:
+    """Say why :func:`probe_layer` fitted no probe.
+
+    Args:
+        layer: what was read of a layer.
+        labels: the class of every image, -1 where it has none.
+    """
+    if layer.rows is None or layer.image is None:
+        return "no rows were sampled to fit and score them on"
+    known = labels.cpu()[layer.image.cpu().unique()]
+    known = known[known >= 0]
+    if len(known.unique()) < 2:
+        return f"the labels of the {len(known)} sampled images with one are all of the same class"
+    return f"{len(known)} sampled images with labels are too few to fit and score them on"

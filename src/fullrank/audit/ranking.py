@@ -40,7 +40,8 @@ class Ranked:
         rank: its place, 1 for the best.
         low: lower end of the 95 % interval of its place.
         high: its upper end.
-        best: probability that it is the first.
+        best: probability that it is the first; without an interval of its value, that of a place
+            drawn at random.
         collapsed: whether its verdict is a complete collapse; these are last whatever their value.
     """
 
@@ -64,15 +65,20 @@ def rank(
 
     Values are compared as they are, or bias-corrected if all of them are. The interval of each
     place comes from drawing every value from its own error distribution (Student's t with 7
-    degrees of freedom) 4,000 times. It says how sure the order of the *values* is; whether the
-    criterion orders accuracy is another question, which ``fullrank metrics`` answers in words.
+    degrees of freedom, as wide on either side as its interval) 4,000 times. It says how sure the
+    order of the *values* is; whether the criterion orders accuracy is another question, which
+    ``fullrank metrics`` answers in words.
+
+    A value without an interval may lie anywhere: its place among the others is drawn at random, so
+    that it may have any, and every other may be one higher or lower for it.
 
     Args:
         subjects: what was audited, its readings, and whether it collapsed completely.
         criterion: one of ``CRITERIA``.
 
     Returns:
-        Best first. Without a value a representation is last, with any place possible.
+        Best first. Without a value a representation is last, with any place possible; but collapsed
+        ones stay behind the others.
 
     Raises:
         UserError: an unknown criterion, or one that no subject has.
@@ -87,18 +93,17 @@ def rank(
             f"rank_by: {criterion} given, which none of these has. Allowed: "
             f"{', '.join(c for c in CRITERIA if any(c in m for _, m, _ in subjects))}."
         )
-    corrected = all(r is None or r.corrected is not None for r in readings)
+    corrected = all(r is None or r.value is None or r.corrected is not None for r in readings)
     values = [_value(r, corrected) for r in readings]
-    half_width = float(t.ppf(0.975, 7))
-    errors = [_half(r) / half_width for r in readings]
     collapsed = torch.tensor([c for *_, c in subjects], dtype=torch.float64)
-    draws = torch.tensor(
-        t.ppf(torch.rand(DRAWS, len(values), generator=generator(0, "ranking")).numpy(), 7)
-    )
+    random = generator(0, "ranking")
+    uniform = torch.rand(DRAWS, len(values), generator=random)
+    draws = torch.tensor(t.ppf(uniform.numpy(), 7), dtype=torch.float64)
     means = torch.tensor([math.nan if v is None else v for v in values], dtype=torch.float64)
-    drawn = means + draws * torch.tensor(errors, dtype=torch.float64)
-    places = _places(_score(drawn, criterion), collapsed)
-    place = _places(_score(means[None], criterion), collapsed)[0]
+    below, above = torch.tensor([_errors(r, corrected) for r in readings], dtype=torch.float64).T
+    drawn = means + draws * torch.where(draws < 0, below, above) / float(t.ppf(0.975, 7))
+    places = _places(_anywhere(_score(drawn, criterion), random), collapsed)
+    place = _places(_score(means[None], criterion).nan_to_num(nan=-math.inf), collapsed)[0]
     tail = torch.tensor([0.025, 0.975], dtype=torch.float64)
     bounds = torch.quantile(places.to(torch.float64), tail, dim=0, interpolation="nearest")
     ranked = [
@@ -122,18 +127,33 @@ def _value(reading: Reading | None, corrected: bool) -> float | None:
     return reading.corrected if corrected else reading.value
 
 
-def _half(reading: Reading | None) -> float:
-    """Return half of the width of an interval, 0 without one."""
-    if reading is None or reading.low is None or reading.high is None:
-        return 0.0
-    return (reading.high - reading.low) / 2
+def _errors(reading: Reading | None, corrected: bool) -> tuple[float, float]:
+    """Return how far an interval reaches below and above what it is about; NaN without one."""
+    if reading is None or reading.value is None or reading.low is None or reading.high is None:
+        return math.nan, math.nan
+    if corrected and reading.corrected is not None:
+        return reading.corrected - reading.low, reading.high - reading.corrected
+    if reading.corrected is None and reading.low <= reading.value <= reading.high:
+        return reading.value - reading.low, reading.high - reading.value
+    # The interval is about another number than the one compared: its width is what carries over.
+    return ((reading.high - reading.low) / 2,) * 2
 
 
 def _score(values: torch.Tensor, criterion: str) -> torch.Tensor:
-    """Return values where higher is better; NaN is worst."""
+    """Return values where higher is better; NaN stays."""
     direction = CRITERIA[criterion]
-    score = {"higher": values, "lower": -values, "near 1": -(values - 1).abs()}[direction]
-    return score.nan_to_num(nan=-math.inf)
+    return {"higher": values, "lower": -values, "near 1": -(values - 1).abs()}[direction]
+
+
+def _anywhere(score: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Return scores of the same order, with NaN at a random place among the others of its row."""
+    known = ~score.isnan()
+    count = known.sum(1, keepdim=True)
+    best_first = score.nan_to_num(nan=-math.inf).argsort(dim=1, descending=True, stable=True)
+    # The known have the numbers count down to 1; between, below and above are count + 1 gaps.
+    number = (count - best_first.argsort(dim=1)).to(torch.float64)
+    gaps = torch.rand(score.shape, generator=random, dtype=torch.float64) * (count + 1)
+    return torch.where(known, number, gaps)
 
 
 def _places(score: torch.Tensor, collapsed: torch.Tensor) -> torch.Tensor:

@@ -4,131 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, cast, get_args
+from dataclasses import replace
+from typing import cast, get_args
 
-from fullrank.audit.drifted import drift_between
+from fullrank.audit.drifted import Drawn, WithTokens, drawn, drift_between
+from fullrank.audit.found import Audit, Audits, LayerAudit
 from fullrank.audit.measured import Layer, measure_subject
-from fullrank.audit.probed import probe_layer
-from fullrank.audit.ranking import CRITERIA, DEFAULT, Ranked, rank
+from fullrank.audit.probed import no_probe, probe_layer
+from fullrank.audit.ranking import CRITERIA, DEFAULT, rank
 from fullrank.audit.subject import Options, Subject
+from fullrank.audit.unfinished import Attempts, AuditError, AuditInterrupted
 from fullrank.errors import UserError, unknown_name
 from fullrank.measure.stream import Precision
 from fullrank.measure.table import Conventions, Reading
-from fullrank.measure.verdict import Verdict, judge
+from fullrank.measure.verdict import judge
 from fullrank.measure.verdict_alone import judge_alone
 from fullrank.measure.vitals import VitalSigns
-from fullrank.measure.wide import WideRows
+from fullrank.measure.wide import WideRows, left_out_of_wide, wide_rankme
+
+__all__ = ["Announce", "Audit", "Audits", "LayerAudit", "audit"]
 
 # The evidence of a single image is that there is none.
 ALONE = "One image alone: that nothing varies between images is no finding."
 Announce = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class LayerAudit:
-    """What an audit found about one layer.
-
-    Attributes:
-        layer: its name.
-        n: images (or rows of a file).
-        d: dimensions.
-        conventions: how the rows came about and how the numbers were computed.
-        vitals: vital signs.
-        metrics: every metric by name, with error bars.
-        verdict: what they amount to.
-        probes: accuracies with labels, by kind; empty without labels.
-        convergence: by metric, ``(images, value)`` pairs; empty unless asked for.
-    """
-
-    layer: str
-    n: int
-    d: int
-    conventions: dict[str, Any]
-    vitals: VitalSigns
-    metrics: dict[str, Reading]
-    verdict: Verdict
-    probes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    convergence: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        found: dict[str, Any] = {
-            "layer": self.layer,
-            "n": self.n,
-            "d": self.d,
-            "conventions": _plain(self.conventions),
-            "vitals": {k: v for k, v in self.vitals.items() if isinstance(v, int | float)},
-            "metrics": {name: reading.to_dict() for name, reading in self.metrics.items()},
-            "spectrum": self.vitals["spectrum"],
-        }
-        if self.probes:
-            found["probes"] = self.probes
-        if self.convergence:
-            found["convergence"] = _plain(self.convergence)
-        return found
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What an audit found about one WHAT.
-
-    Attributes:
-        what: as it was named.
-        kind: ``embeddings``, ``run``, ``checkpoint`` or ``model``.
-        layers: by name, taps in the order of the network, then its backbone and embedding.
-    """
-
-    what: str
-    kind: str
-    layers: dict[str, LayerAudit]
-
-    @property
-    def main(self) -> LayerAudit:
-        """The layer that stands for the whole: a file's features, a model's backbone."""
-        return self.layers.get("backbone") or next(iter(self.layers.values()))
-
-    @property
-    def verdict(self) -> dict[str, Verdict]:
-        """The verdict of every layer."""
-        return {name: layer.verdict for name, layer in self.layers.items()}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON: the main layer's, and all under ``layers``."""
-        found = {"what": self.what, "kind": self.kind, **self.main.to_dict()}
-        found["verdict"] = {name: verdict.to_dict() for name, verdict in self.verdict.items()}
-        if len(self.layers) > 1:
-            found["layers"] = {name: layer.to_dict() for name, layer in self.layers.items()}
-        return found
-
-
-@dataclass(frozen=True)
-class Audits:
-    """What was found about everything that was pointed at.
-
-    Attributes:
-        audits: one each, in the order given.
-        ranking: best first; empty for a single one.
-        criterion: what they were ranked by.
-        drift: a row for each pair with rows of the same images, and each layer of both.
-    """
-
-    audits: list[Audit]
-    ranking: list[Ranked] = field(default_factory=list)
-    criterion: str = DEFAULT
-    drift: list[dict[str, Any]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
-        """Return one object, or a list for several with each one's ``rank``."""
-        found = [audit.to_dict() for audit in self.audits]
-        places = {ranked.what: ranked.to_dict() for ranked in self.ranking}
-        for one in found:
-            if one["what"] in places:
-                one["rank"] = {"by": self.criterion, **places[one["what"]]}
-            drift = [row for row in self.drift if row["to"] == one["what"]]
-            if drift:
-                one["drift"] = drift
-        return found[0] if len(found) == 1 else found
 
 
 def audit(
@@ -163,7 +61,11 @@ def audit(
         What was found, in the order given.
 
     Raises:
-        UserError: there is nothing to audit, or something cannot be read as asked.
+        AuditError: a ``UserError``: of several, some could not be measured, or something beside
+            the measurement (ranking, drift, reference) could not be done. What could is attached.
+        AuditInterrupted: a ``KeyboardInterrupt`` after something was measured, which is attached.
+        UserError: there is nothing to audit, a single one cannot be read as asked, or an argument
+            is not allowed.
     """
     from fullrank.audit.open import open_subject
 
@@ -186,46 +88,75 @@ def audit(
     _check(conventions)
     products = cast(Precision, precision)
     tell = announce or (lambda _: None)
-    subjects = [open_subject(what, options) for what in whats]
+    attempts = Attempts(whats, tell)
+    subjects: dict[int, Subject] = {}
+    for place, what in enumerate(whats):
+        with attempts.at(what, place):
+            subjects[place] = open_subject(what, options)
     fixed = None
     if reference is not None:
         tell(f"measuring the reference {reference}")
         fixed = _vitals(open_subject(reference, options), products, options.seed)
-    audits, samples = [], []
-    for subject in subjects:
-        tell(f"measuring {subject.what}")
-        layers = measure_subject(subject, sample, products, options.seed)
-        compared = fixed
-        if fixed is not None and not fixed.keys() & layers.keys():
-            raise UserError(
-                f"reference: {reference} has {', '.join(fixed)} and {subject.what} has "
-                f"{', '.join(layers)}. Allowed: a layer of the same name in both."
-            )
-        twin = subject.reference() if fixed is None else None
-        if twin is not None:
-            tell(f"measuring the untrained twin of {subject.what}")
-            compared = _vitals(twin, products, options.seed)
-        audits.append(
-            Audit(
-                subject.what,
-                subject.kind,
-                {
+    audits: list[Audit] = []
+    first: Drawn | None = None
+    found = Audits(audits, criterion=rank_by, failures=attempts.failures)
+    try:
+        for place, opened in subjects.items():
+            subject = WithTokens(opened, options.seed) if drift else opened
+            with attempts.at(subject.what, place):
+                tell(f"measuring {subject.what}")
+                layers = measure_subject(subject, sample, products, options.seed)
+                compared = fixed
+                with attempts.at(subject.what):
+                    if fixed is None:
+                        compared = _twin(subject, products, options.seed, tell)
+                    elif not fixed.keys() & layers.keys():
+                        raise UserError(
+                            f"reference: {reference} has {', '.join(fixed)} and {subject.what} has "
+                            f"{', '.join(layers)}. Allowed: a layer of the same name in both."
+                        )
+                audited = {
                     name: _layer_audit(
                         name, layer, subject, conventions, compared, convergence_too, options.seed
                     )
                     for name, layer in layers.items()
-                },
-            )
-        )
-        samples.append({name: (layer.rows, layer.index) for name, layer in layers.items()})
-    ranking = []
-    if len(audits) > 1:
-        ranking = rank(
-            [(a.what, a.main.metrics, a.main.verdict.kind == "complete collapse") for a in audits],
-            rank_by,
-        )
-    drifted = drift_between([a.what for a in audits], samples) if drift else []
-    return Audits(audits, ranking, rank_by, drifted)
+                }
+                audits.append(Audit(subject.what, subject.kind, audited))
+                if drift and place == 0:
+                    first = drawn(subject, layers)
+                elif drift:
+                    with attempts.at(subject.what):
+                        if first is None:
+                            raise UserError(
+                                f"drift: {whats[0]}, to compare with, could not be measured."
+                            )
+                        found.drift.extend(drift_between(first, drawn(subject, layers)))
+        if len(audits) > 1:
+            with attempts.at(None):
+                found.ranking.extend(rank([_criteria(a) for a in audits], rank_by))
+    except KeyboardInterrupt:
+        if not audits:
+            raise
+        attempts.interrupted(len(audits))
+        raise AuditInterrupted(found) from None
+    if attempts.failures:
+        raise AuditError(found, attempts.unexpected) from attempts.unexpected
+    return found
+
+
+def _twin(
+    subject: Subject, precision: Precision, seed: int, tell: Announce
+) -> dict[str, VitalSigns] | None:
+    """Return the vital signs of the untrained twin, where there is one."""
+    twin = subject.reference()
+    if twin is None:
+        return None
+    tell(f"measuring the untrained twin of {subject.what}")
+    return _vitals(twin, precision, seed)
+
+
+def _criteria(audit: Audit) -> tuple[str, dict[str, Reading], bool]:
+    return audit.what, audit.main.metrics, audit.main.verdict.kind == "complete collapse"
 
 
 def _check(conventions: Conventions) -> None:
@@ -257,6 +188,9 @@ def _layer_audit(
 ) -> LayerAudit:
     moments, vitals = layer.moments, layer.vitals()
     readings = layer.table(conventions, seed)
+    if isinstance(moments, WideRows):
+        readings["rankme"] = wide_rankme(moments, conventions.rankme_epsilon)
+        readings |= left_out_of_wide(moments.views)
     nearest = readings.get("nearest_ratio")
     before = None if reference is None else reference.get(name)
     verdict = (
@@ -280,6 +214,11 @@ def _layer_audit(
         **conventions.to_dict(),
     }
     labels = subject.labels
+    probes = {} if labels is None else probe_layer(layer, labels)
+    if labels is not None and not probes:
+        described["probes"] = f"none: {no_probe(layer, labels)}"
+    if convergence_too and isinstance(moments, WideRows):
+        described["convergence"] = "none: not for rows this wide, which are sketched once"
     return LayerAudit(
         layer=name,
         n=moments.count,
@@ -288,15 +227,6 @@ def _layer_audit(
         vitals=vitals,
         metrics=readings,
         verdict=verdict,
-        probes={} if labels is None or layer.rows is None else probe_layer(layer, labels),
+        probes=probes,
         convergence=layer.convergence(conventions) if convergence_too else {},
     )
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON would give it back."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, str | int | float) else str(value)

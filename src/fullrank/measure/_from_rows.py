@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -224,20 +225,40 @@ def about_common(means: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return means[0] + shift, offsets - shift
 
 
-def add_gram(total: Tensor, rows: Tensor) -> None:
-    """Add ``rowsᵀ rows`` to the lower triangle of ``total``, leaving the upper one unfinished.
+def add_gram(total: Tensor, rows: Tensor, sign: int = 1) -> None:
+    """Add ``sign rowsᵀ rows`` to the lower triangle of ``total``; the upper is left unfinished.
 
     Half of a symmetric product need not be computed: blocks above the diagonal are skipped.
     """
-    d = rows.shape[1]
-    if d < 2 * _NARROWEST:
-        total.addmm_(rows.T, rows)
-        return
-    # In panels of rows: wide enough for the product, narrow enough to skip most of the half.
-    panel = max(_NARROWEST, d // _PANELS)
-    for start in range(0, d, panel):
-        end = min(start + panel, d)
-        total[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end])
+    for start, end in _panels(rows.shape[1]):
+        total[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end], alpha=sign)
+
+
+def add_grams(totals: Tensor, rows: Tensor) -> None:
+    """Add the product of each group of float32 rows to the lower triangle of its float64 total.
+
+    Threads share the work by groups, which takes less time than to share every product.
+
+    Args:
+        totals: (groups, dim, dim).
+        rows: (groups, rows, dim).
+    """
+    groups, _, d = rows.shape
+    panels = _panels(d)
+    widest = max(end - start for start, end in panels)
+    product = rows.new_empty(groups * widest * d)
+    double = totals.new_empty(len(product))
+    for start, end in panels:
+        shape = (groups, end - start, end)
+        single = product[: math.prod(shape)].view(shape)
+        torch.bmm(rows[:, :, start:end].transpose(1, 2), rows[:, :, :end], out=single)
+        totals[:, start:end, :end] += double[: math.prod(shape)].view(shape).copy_(single)
+
+
+def _panels(d: int) -> list[tuple[int, int]]:
+    """Return panels of rows: wide enough for a product, narrow enough to skip most of the half."""
+    panel = max(_NARROWEST, d // _PANELS) if d >= 2 * _NARROWEST else d
+    return [(start, min(start + panel, d)) for start in range(0, d, panel)]
 
 
 def mirrored(lower: Tensor) -> Tensor:

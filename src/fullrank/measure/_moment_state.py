@@ -12,6 +12,8 @@ from torch import Tensor
 from fullrank.errors import UserError
 from fullrank.measure._tridiagonal import WIDE, spectra_with_and_without_mean
 
+_MATRICES = ("scatter", "residual", "contrast")
+
 
 class MomentState:
     """First and second moments of ``count`` images, each seen in ``views`` views. Immutable.
@@ -73,6 +75,15 @@ class MomentState:
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"MomentState is immutable; cannot set {name!r}")
+
+    def __getattr__(self, name: str) -> Any:
+        """Add up the matrices of :func:`merge_later` when one is asked for."""
+        parts = self.__dict__.get("parts")
+        if parts is None or name not in _MATRICES:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        matrices = _merged_matrices(*parts)
+        self.__dict__.update(matrices, parts=None)
+        return matrices[name]
 
     def __repr__(self) -> str:
         return f"MomentState(count={self.count}, views={self.views}, dim={self.dim})"
@@ -173,7 +184,7 @@ class MomentState:
 
     def to(self, device: torch.device | str) -> MomentState:
         """Return the same moments with every tensor on ``device``."""
-        fields: dict[str, Any] = {name: vars(self)[name] for name in MomentState.__annotations__}
+        fields: dict[str, Any] = {name: getattr(self, name) for name in MomentState.__annotations__}
         for name, value in fields.items():
             if isinstance(value, Tensor):
                 fields[name] = value.to(device)
@@ -214,6 +225,20 @@ def merge(a: MomentState, b: MomentState) -> MomentState:
     Raises:
         UserError: views or coordinates differ.
     """
+    merged = merge_later(a, b)
+    _ = merged.scatter
+    return merged
+
+
+def merge_later(a: MomentState, b: MomentState) -> MomentState:
+    """Merge as :func:`merge`, but add up the matrices only when one of them is asked for.
+
+    Until then ``a`` and ``b`` are kept. Many numbers need no matrix, and adding wide ones up takes
+    longer than all else that they need.
+
+    Raises:
+        UserError: views or coordinates differ.
+    """
     if a.count == 0:
         return b
     if b.count == 0:
@@ -225,9 +250,25 @@ def merge(a: MomentState, b: MomentState) -> MomentState:
         )
     count = a.count + b.count
     share = b.count / count
-    weight = a.count * share
-    delta = b.mean - a.mean
     unit_delta = b.unit_mean - a.unit_mean
+    merged = object.__new__(MomentState)
+    merged.__dict__.update(
+        count=count,
+        mean=a.mean + share * (b.mean - a.mean),
+        unit_mean=a.unit_mean + share * unit_delta,
+        unit_scatter=a.unit_scatter
+        + b.unit_scatter
+        + a.views * a.count * share * unit_delta.square(),
+        zero_rows=a.zero_rows + b.zero_rows,
+        pair_distance=a.pair_distance + b.pair_distance,
+        parts=(a, b),
+    )
+    return merged
+
+
+def _merged_matrices(a: MomentState, b: MomentState) -> dict[str, Tensor | None]:
+    weight = a.count * b.count / (a.count + b.count)
+    delta = b.mean - a.mean
     residual = contrast = None
     if a.residual is not None and b.residual is not None:
         offset = delta - delta.mean(0)
@@ -235,14 +276,5 @@ def merge(a: MomentState, b: MomentState) -> MomentState:
     if a.contrast is not None and b.contrast is not None:
         total, difference = delta[0] + delta[1], delta[0] - delta[1]
         contrast = (a.contrast + b.contrast).addr_(total, difference, alpha=weight / 2)
-    return MomentState(
-        count=count,
-        mean=a.mean + share * delta,
-        scatter=(a.scatter + b.scatter).addmm_(delta.T, delta, alpha=weight),
-        residual=residual,
-        contrast=contrast,
-        unit_mean=a.unit_mean + share * unit_delta,
-        unit_scatter=a.unit_scatter + b.unit_scatter + a.views * weight * unit_delta.square(),
-        zero_rows=a.zero_rows + b.zero_rows,
-        pair_distance=a.pair_distance + b.pair_distance,
-    )
+    scatter = (a.scatter + b.scatter).addmm_(delta.T, delta, alpha=weight)
+    return {"scatter": scatter, "residual": residual, "contrast": contrast}

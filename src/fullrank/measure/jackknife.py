@@ -8,6 +8,11 @@ from dataclasses import dataclass
 
 from fullrank.errors import UserError
 
+# Of flat and of stepped Gaussian spectra (benchmarks/interval_coverage.py): how many times the bias
+# of order 1/sqrt(n) that halves show it can be, and the error of what it leaves over that of the
+# value.
+SLACK, EXTRAPOLATION = 1.05, 1.6
+
 
 @dataclass(frozen=True)
 class Jackknifed:
@@ -66,17 +71,19 @@ class Jackknifed:
         return corrected
 
     @property
-    def settled(self) -> bool:
-        """Whether the corrections of first and of second order agree to one standard error.
+    def corrected_error(self) -> float | None:
+        """Standard error of ``corrected`` where the bias does not fall smoothly with ``1/n``.
 
-        If they do not, the bias does not fall as ``1/n`` at this ``n``, as for what depends on the
-        order of equal eigenvalues, and no correction is to be trusted. True without halves or with
-        fewer than two finite replicates: nothing is known against it.
+        What depends on the order of close eigenvalues moves unsteadily when a group is left out.
+        ``corrected`` weighs the replicates by about ``2 g``, and so varies more than the value. How
+        far it is from the correction by halves alone, which does not, is added in quadrature.
+        Without halves it is ``standard_error``.
         """
-        first, second, error = self._first_order, self.corrected, self.standard_error
-        if first is None or second is None or error is None or not self.halves:
-            return True
-        return abs(first - second) <= error + 1e-12 * abs(self.value)
+        error, corrected = self.standard_error, self.corrected
+        if not self.halves or error is None or corrected is None:
+            return error
+        by_halves = 2 * self.value - sum(self.halves) / len(self.halves)
+        return math.hypot(error, corrected - by_halves)
 
     @property
     def _first_order(self) -> float | None:
@@ -85,19 +92,23 @@ class Jackknifed:
             return None
         return g * self.value - (g - 1) * sum(self.replicates) / g
 
-    def interval(self, about: float | None = None, level: float = 0.95) -> tuple[float, float]:
+    def interval(
+        self, about: float | None = None, level: float = 0.95, error: float | None = None
+    ) -> tuple[float, float]:
         """Return a confidence interval: Student's t with ``g - 1`` degrees of freedom.
 
         Args:
             about: its centre; by default the value.
             level: its coverage.
+            error: standard error of the centre; by default ``standard_error``.
 
         Raises:
             UserError: a level outside (0, 1).
         """
         if not 0 < level < 1:
             raise UserError(f"level: {level} given; allowed: between 0 and 1.")
-        centre, error = self.value if about is None else about, self.standard_error
+        centre = self.value if about is None else about
+        error = self.standard_error if error is None else error
         if error is None:
             return math.nan, math.nan
         from scipy.stats import t
@@ -105,14 +116,16 @@ class Jackknifed:
         half = float(t.ppf((1 + level) / 2, len(self.replicates) - 1)) * error
         return centre - half, centre + half
 
-    def unsettled_interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return an interval for a bias that falls as some power of ``1/n`` between 1/2 and 1.
+    def bounds(self, level: float = 0.95) -> tuple[float, float]:
+        """Return bounds for a bias that falls as some power of ``1/n``, from 1/2 upwards.
 
-        It reaches from the value to the value without a bias of order ``1/sqrt(n)``, which is that
-        of ordered eigenvalues that are equal, and by the half width of :meth:`interval` beyond.
+        They reach from the value to the value without a bias of order ``1/sqrt(n)``, which is that
+        of ordered eigenvalues that are equal, and beyond both by the half width of
+        :meth:`interval`: by ``EXTRAPOLATION`` times as much beyond the second, the error of which
+        is larger.
 
         Args:
-            level: coverage of :meth:`interval`; this one covers more.
+            level: coverage of :meth:`interval`; these cover at least as much.
 
         Raises:
             UserError: a level outside (0, 1).
@@ -120,12 +133,13 @@ class Jackknifed:
         low, high = self.interval(level=level)
         if math.isnan(low):
             return low, high
-        g = len(self.replicates)
+        g, half = len(self.replicates), (high - low) / 2
         fewer, times = (self.halves, 2.0) if self.halves else (self.replicates, g / (g - 1))
         bias = (sum(fewer) / len(fewer) - self.value) / (math.sqrt(times) - 1)
         if not math.isfinite(bias):
             return math.nan, math.nan
-        return low - max(bias, 0), high - min(bias, 0)
+        end = self.value - SLACK * bias
+        return min(low, end - EXTRAPOLATION * half), max(high, end + EXTRAPOLATION * half)
 
     def on_scale(self, function: Callable[[float], float]) -> Jackknifed:
         """Return the jackknife of a function of the statistic."""

@@ -57,8 +57,12 @@ def moments_of(
     """
     check_views(views)
     check_precision(precision)
-    single = precision == "float32" and len(views) <= 2
-    sums = (SingleSums if single else Sums)(len(views), views[0].shape[1], views[0].device)
+    of = (len(views), views[0].shape[1], views[0].device)
+    if precision == "float32" and len(views) <= 2:
+        single = SingleSums(*of)
+        single.add(views)
+        return single.states()[0]
+    sums = Sums(*of)
     sums.add(views)
     return sums.state()
 

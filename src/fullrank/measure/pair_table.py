@@ -50,8 +50,9 @@ def pair_table(
     Each value is what the function of that name gives for the same rows (and seed). Error bars are
     for the sampling of rows. Exact for sums over pairs (uniformity, SelfCluster); for the others
     each row keeps the neighbours, clusters and second moment of the whole sample, and only its own
-    term is left out. Coherence is a maximum: its replicates show whether one row rules it, and are
-    no basis for an interval that covers.
+    term is left out; that mutual neighbours have one distance is made up for in ``nearest_ratio``.
+    Coherence is a maximum: its replicates show whether one row rules it, and are no basis for an
+    interval that covers.
 
     ``nearest_ratio`` is the median distance of unit rows to their nearest neighbour over the root
     mean squared distance of pairs: small where rows crowd into few clusters, close to 1 for
@@ -108,6 +109,9 @@ def pair_table(
     weights, rank = leverages(rows)
     weights = weights.cpu()
     distance = near.squares[:, 0].sqrt().cpu()
+    nearest = near.index[:, 0].cpu()
+    # Two rows that are each other's nearest have one distance in common: it counts twice.
+    shared = 1 + float((nearest[nearest] == torch.arange(m)).double().mean())
 
     uniformities = [log_mean(s[0], s[3]) for s in totals]
     ideal = uniform_value(d, t)
@@ -128,6 +132,8 @@ def pair_table(
             for mask, s in zip((every, *kept), totals, strict=True)
         ],
     }
+    ratio, *without = columns["nearest_ratio"]
+    columns["nearest_ratio"] = [ratio, *(ratio + math.sqrt(shared) * (r - ratio) for r in without)]
     return {name: Jackknifed(values[0], tuple(values[1:])) for name, values in columns.items()}
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fullrank.measure.jackknife import Jackknifed
-from fullrank.measure.scale import AS_IT_IS, SCALES
+from fullrank.measure.scale import AS_IT_IS, SCALES, UNSTEADY
 from fullrank.measure.spectra import EXACT_WIDTH
 
 # Plug-in values that drift with the number of rows per dimension, and what the jackknife takes off.
@@ -32,7 +32,11 @@ CENTRED_BY_SAMPLE = (
     "residual_magnitude",
     "expected_over_data",
 )
-UNSETTLED = "bias not corrected: it does not fall as 1/n here"
+# Standard errors below this share of a value are rounding.
+_ROUNDING = 1e-10
+UNSETTLED = (
+    "bias not corrected: it does not fall as 1/n here; low and high are bounds, not a 95 % interval"
+)
 UNCORRECTED = f"bias not corrected: wider than {EXACT_WIDTH}"
 
 
@@ -47,7 +51,7 @@ class Reading:
             beyond what the metric can be.
         low: lower end of the 95 % interval, about ``corrected`` where there is one (on the scale
             of ``fullrank.measure.scale``); where a flag says that the bias does not fall as 1/n,
-            from the value to the strongest correction that can be right.
+            bounds: from the value to the strongest correction that can be right.
         high: its upper end.
         flags: what to know before using the number.
     """
@@ -80,14 +84,15 @@ def reading_of(
         dim: number of coordinates, which limits what the metric can be.
         few: whether the rows are too few for what is biased.
         correct: whether the replicates show the bias, not the error alone.
-        settled: whether nothing else is known against a bias that falls as ``1/n``.
+        settled: whether the bias can be taken to fall as ``1/n``.
         unbiased: a better correction than the jackknife's, or NaN.
     """
     value = jackknifed.value
     if not math.isfinite(value):
         return Reading(None, None, None, None, ("infinite" if math.isinf(value) else "undefined",))
-    if jackknifed.replicates and all(r == value for r in jackknifed.replicates):
-        # Nothing varies: there is neither an error nor a bias to take off.
+    error = jackknifed.standard_error
+    if error is not None and error <= _ROUNDING * abs(value):
+        # Nothing varies but rounding: there is neither an error nor a bias to take off.
         return Reading(value, value if name in BIASED and correct else None, value, value)
     scale = SCALES.get(name, AS_IT_IS)
     scaled = jackknifed.on_scale(scale.to)
@@ -100,11 +105,12 @@ def reading_of(
             low, high = scaled.interval(about=corrected)
         elif not correct:
             flags += [] if math.isnan(low) else [UNCORRECTED]
-        elif settled and scaled.settled:
+        elif settled:
             corrected = scaled.corrected
-            low, high = scaled.interval(about=corrected)
+            error = scaled.corrected_error if name in UNSTEADY else None
+            low, high = scaled.interval(about=corrected, error=error)
         else:
-            low, high = scaled.unsettled_interval()
+            low, high = scaled.bounds()
             flags.append(UNSETTLED)
     if few and name in BIASED:
         flags.append("n < 5d: biased by the small sample")

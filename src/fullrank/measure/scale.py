@@ -31,9 +31,13 @@ _LIMITS = {
 }
 _RANKS = ("effective_rank", "participation_ratio", "stable_rank")
 _ADDED_TO = ("rankme", "lidar")
-# What the order of all eigenvalues, and what the largest one alone decides.
-_OF_ALL = ("cev_auc", "alpha_req", "condition_number")
+# What the order of all eigenvalues, what their extremes, and what the largest one alone decides.
+_OF_ALL = ("cev_auc", "alpha_req")
+_OF_EXTREMES = ("condition_number",)
 _OF_LARGEST = ("stable_rank", "anisotropy")
+_ORDERED = _OF_ALL + _OF_EXTREMES
+# What moves unsteadily when a group is left out: that, and what is relative to small eigenvalues.
+UNSTEADY = (*_ORDERED, "lidar", "canonical_correlation")
 
 
 def limits(name: str, dim: int) -> tuple[float, float]:
@@ -84,6 +88,8 @@ SCALES = {
     "centre_magnitude": _SQUARE,
     "residual_magnitude": _SQUARE,
     "expected_over_data": _SQUARE,
+    # The reciprocal is 1/n too large for any spectrum, so that error and correction do not mix.
+    "participation_ratio": Scale(_reciprocal, _reciprocal),
     # Of a nearly flat spectrum the share of the largest direction is too large by sqrt(d/n).
     "stable_rank": Scale(_reciprocal, _reciprocal),
     "condition_number": Scale(
@@ -97,12 +103,15 @@ def crowded(name: str, spectra: Spectra) -> bool:
 
     Of equal eigenvalues the largest is found too large by about ``2 sqrt(d/n)`` of itself, the
     smallest too small: a bias that falls as ``1/sqrt(n)``, and that no jackknife takes off.
-    Neighbours at the top are told apart two standard errors ``sqrt(2/n)`` of a variance away; the
-    others when three quarters of the singular values span more than all of them would if they
-    were equal, ``(1 + sqrt(d/n)) / (1 - sqrt(d/n))``.
+    Neighbours at the top are told apart two standard errors of their difference away, each being
+    known to ``sqrt(2/n)`` of itself. Singular values that are all equal would span
+    ``w = (1 + sqrt(d/n)) / (1 - sqrt(d/n))``: of a spectrum that varies the smaller half spans as
+    much. What the extremes decide needs all of ``w``, the others do with ``w^(3/4)``: a rule that
+    benchmarks/interval_coverage.py found, and tests.
 
     References:
-        Marchenko and Pastur 1967, "Distribution of eigenvalues for some sets of random matrices".
+        Marchenko and Pastur 1967, "Distribution of eigenvalues for some sets of random matrices";
+        Anderson 1963, "Asymptotic theory for principal component analysis" (the standard error).
     """
     sigma = spectra.sigma
     k = int((sigma > RESOLUTION * sigma[0]).sum())
@@ -110,10 +119,11 @@ def crowded(name: str, spectra: Spectra) -> bool:
         return False
     n = spectra.images
     if name in _OF_LARGEST:
-        return float((sigma[1] / sigma[0]).square()) > 1 - 2 * math.sqrt(2 / n)
-    if name in _OF_ALL:
+        return float((sigma[1] / sigma[0]).square()) > 1 - 4 / math.sqrt(n)
+    if name in _ORDERED:
         root = math.sqrt(k / n)
         if root >= 1:
             return True
-        return float(sigma[k // 4] / sigma[k - 1]) < (1 + root) / (1 - root)
+        span = (1 + root) / (1 - root)
+        return float(sigma[k // 2] / sigma[k - 1]) < (span if name in _OF_EXTREMES else span**0.75)
     return False

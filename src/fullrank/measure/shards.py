@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fullrank.errors import UserError
-from fullrank.measure._moment_state import MomentState, merge
+from fullrank.measure._moment_state import MomentState, merge, merge_later
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,20 @@ class Shards:
         """Yield the moments of all images but those of one shard, for each that holds images.
 
         Nothing is subtracted, which would cancel: each is a merge of what comes before and what
-        comes after the shard. With a single shard that holds images there is nothing to yield.
+        comes after the shard. Its matrices are added up when they are asked for. With a single
+        shard that holds images there is nothing to yield.
         """
         states = self.filled
         if len(states) < 2:
             return
         after = [states[-1]]  # after[j]: merge of the last j + 1
         for state in reversed(states[1:-1]):
-            after.append(merge(state, after[-1]))
+            after.append(merge_later(state, after[-1]))
         yield after.pop()
         before = states[0]
         for state in states[1:-1]:
-            yield merge(before, after.pop())
-            before = merge(before, state)
+            yield merge_later(before, after.pop())
+            before = merge_later(before, state)
         yield before
 
     def halves(self, pairs: int = 4) -> Iterator[MomentState]:

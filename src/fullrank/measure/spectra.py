@@ -185,18 +185,21 @@ def _first_order(state: MomentState, full: Spectra, rows: Tensor) -> tuple[Spect
         return weight * (means - means.mean(0))
 
     moved_variances = change(groups - mean)
-    # Error bars need no more than float32 eigenvectors, unless the mean drowns the spread.
-    basis = torch.linalg.eigh(state.covariance.float()).eigenvectors
-    centred_change = change(((groups - mean).float() @ basis).double()).flip(1)
-    drowned = bool(full.uncentred[0] > 10 * full.sigma[0])
-    dtype = torch.float64 if drowned else torch.float32
-    second = state.covariance + state.mean.T @ state.mean / state.views
-    basis = torch.linalg.eigh(second.to(dtype)).eigenvectors
-    uncentred_change = change((groups.to(dtype) @ basis).double()).flip(1)
-    exact = torch.zeros_like(state.variances)
-    exact[: len(full.sigma)] = full.sigma.square() / state.rows
-    uncentred = torch.zeros_like(exact)
-    uncentred[: len(full.uncentred)] = full.uncentred.square() / state.rows
+    # Error bars need no more than float32 eigenvectors.
+    basis = torch.linalg.eigh(state.covariance.float()).eigenvectors.flip(1)
+    along = (groups - mean).float() @ basis
+    exact, uncentred = (
+        torch.nn.functional.pad(sigma.square() / state.rows, (0, state.dim - len(sigma)))
+        for sigma in (full.sigma, full.uncentred)
+    )
+    if state.views == 1:
+        at = basis.T.double() @ mean
+        vectors = _rank_one_basis(exact, uncentred, at)
+        turned = along @ vectors.float() + at @ vectors  # a large mean must not drown the rest
+    else:
+        second = state.covariance + state.mean.T @ state.mean / state.views
+        turned = (groups @ torch.linalg.eigh(second).eigenvectors).flip(1)
+    centred_change, uncentred_change = change(along.double()), change(turned.double())
     k = len(full.sigma)
 
     def roots(values: Tensor) -> Tensor:
@@ -214,3 +217,25 @@ def _first_order(state: MomentState, full: Spectra, rows: Tensor) -> tuple[Spect
         )
         for g in range(_GROUPS)
     )
+
+
+def _rank_one_basis(
+    eigenvalues: Float[Tensor, " d"], changed: Float[Tensor, " d"], z: Float[Tensor, " d"]
+) -> Float[Tensor, "d d"]:
+    """Return eigenvectors of ``diag(eigenvalues) + z zᵀ`` as columns, float64.
+
+    That of the eigenvalue ``μ`` is ``(diag(eigenvalues) - μ)⁻¹ z`` but for its length (Bunch,
+    Nielsen and Sorensen 1978, "Rank-one modification of the symmetric eigenproblem", theorem 5).
+
+    Args:
+        eigenvalues: descending.
+        changed: eigenvalues of the sum, descending.
+        z: the vector of the rank-one term.
+    """
+    # Where z has no part in a direction, neither changes: a small part stands for none.
+    least = torch.finfo(z.dtype).eps * float(changed[0]) + torch.finfo(z.dtype).tiny
+    apart = eigenvalues[:, None] - changed
+    apart = torch.where(apart < 0, apart.clamp(max=-least), apart.clamp(min=least))
+    z = torch.where(z < 0, z.clamp(max=-(least**0.5)), z.clamp(min=least**0.5))
+    vectors = z[:, None] / apart
+    return vectors / torch.linalg.vector_norm(vectors, dim=0)

@@ -107,14 +107,14 @@ class RowStream:
         self.sample = RowSample(sample, seed)
         self.seen = 0
         self._shards, self._single = shards, single
-        self._sums: list[Sums | SingleSums] = []
+        self._sums: SingleSums | _DoubleSums | None = None
         self._held: list[Sequence[Tensor]] = []
         self._waiting = 0
 
     @property
     def single(self) -> bool:
         """Whether products are float32."""
-        return bool(self._sums) and isinstance(self._sums[0], SingleSums)
+        return isinstance(self._sums, SingleSums)
 
     def add(self, views: Sequence[Tensor]) -> None:
         """Add a block: one (rows, dim) tensor a view. A block without rows changes nothing.
@@ -125,51 +125,70 @@ class RowStream:
         """
         check_views(views)
         given = (len(views), views[0].shape[1])
-        if self._sums and given != (self._sums[0].q, self._sums[0].d):
+        if self._sums is not None and given != (self._sums.q, self._sums.d):
             raise UserError(
                 f"views: {given[0]} of width {given[1]} given; the first block had "
-                f"{self._sums[0].q} of width {self._sums[0].d}."
+                f"{self._sums.q} of width {self._sums.d}."
             )
         if len(views[0]) == 0:
             return
-        if not self._sums:
-            kind = SingleSums if self._single and given[0] <= 2 else Sums
-            self._sums = [kind(*given, views[0].device) for _ in range(self._shards)]
+        if self._sums is None:
+            kind = SingleSums if self._single and given[0] <= 2 else _DoubleSums
+            self._sums = kind(*given, views[0].device, self._shards)
         self._held.append(views)
         self._waiting += len(views[0])
         if self._waiting >= _SHARD_ROWS * self._shards:
             self._settle()
 
     def measured(self) -> Measured:
-        """Return what all rows so far amount to."""
-        self._settle()
-        if not self._sums:
+        """Return what all rows amount to; no more can be added."""
+        self._settle(last=True)
+        if self._sums is None:
             empty = empty_state(1, 0, torch.device("cpu"))
             return Measured(Shards((empty,) * self._shards), self.sample, "float64")
-        states = tuple(total.state() for total in self._sums)
-        return Measured(Shards(states), self.sample, "float32" if self.single else "float64")
+        precision = "float32" if self.single else "float64"
+        return Measured(Shards(self._sums.states()), self.sample, precision)
 
     def promising(self) -> bool:
         """Say whether the spectrum so far may do for float32."""
-        scatter = sum(
-            total.scatter_so_far() for total in self._sums if isinstance(total, SingleSums)
-        )
-        assert isinstance(scatter, Tensor)
+        assert isinstance(self._sums, SingleSums)
+        scatter = self._sums.scatter_so_far()
         # A quarter of the share: few rows show a steeper spectrum than many.
         return _promising(scatter.float().cpu(), single_share(len(scatter)) / 4)
 
-    def _settle(self) -> None:
-        if not self._held:
+    def _settle(self, last: bool = False) -> None:
+        if not self._held or self._sums is None:
             return
         views = list(self._held[0])
         if len(self._held) > 1:
             views = [torch.cat(parts) for parts in zip(*self._held, strict=True)]
-        self._held, self._waiting = [], 0
-        for k, total in enumerate(self._sums):
-            start = (k - self.seen) % self._shards
-            total.add([view[start :: self._shards] for view in views])
+        # Shards get equally many rows, but for the last.
+        more = 0 if last else len(views[0]) % self._shards
+        even = len(views[0]) - more
+        self._held, self._waiting = [], more
+        if more:
+            self._held = [[view[even:].clone() for view in views]]
+            views = [view[:even] for view in views]
+        self._sums.add(views)
         self.sample.update(views[0])
         self.seen += len(views[0])
+
+
+class _DoubleSums:
+    """Sums in shards, in float64."""
+
+    def __init__(self, q: int, d: int, device: torch.device, shards: int) -> None:
+        self.q, self.d, self.rows = q, d, 0
+        self._sums = [Sums(q, d, device) for _ in range(shards)]
+
+    def add(self, views: Sequence[Tensor]) -> None:
+        for k, total in enumerate(self._sums):
+            start = (k - self.rows) % len(self._sums)
+            total.add([view[start :: len(self._sums)] for view in views])
+        self.rows += len(views[0])
+
+    def states(self) -> tuple[MomentState, ...]:
+        return tuple(total.state() for total in self._sums)
 
 
 def _passed(blocks: Blocks, shards: int, sample: int, seed: int, check: bool | None) -> Measured:

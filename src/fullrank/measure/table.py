@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,8 @@ from fullrank.measure.reading import Reading, reading_of
 from fullrank.measure.scale import crowded
 from fullrank.measure.shards import Shards
 from fullrank.measure.spectra import (
+    EXACT_WIDTH,
+    Replicated,
     Spectra,
     participation_ratio_corrected,
     replicated_spectra,
@@ -27,12 +29,17 @@ from fullrank.measure.spectra import (
 )
 from fullrank.measure.wide import WideRows, geometric_middle
 
-__all__ = ["Conventions", "Reading", "read_table", "read_values", "read_wide_table"]
+__all__ = [
+    "Conventions",
+    "Reading",
+    "read_table",
+    "read_values",
+    "read_wide_table",
+    "standard_errors",
+]
 
 # Rows per dimension below which rank metrics are biased by more than a few percent.
 ENOUGH_ROWS = 5
-# Width up to which view-aware metrics, a few decompositions each, are computed once a shard.
-WIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,9 @@ CENTRAL: dict[str, Callable[[MomentState], float | None]] = {
 }
 
 
+VIEW_AWARE = ("lidar", "canonical_correlation")
+
+
 def _view_aware(c: Conventions) -> dict[str, Callable[[MomentState], float | None]]:
     """Functions of several views of each image: a decomposition or two each."""
     return {
@@ -124,7 +134,7 @@ def read_table(
     """Compute every metric that moments and sampled rows give, with its error bar.
 
     Error bars are jackknives over the shards, or over groups of the sampled rows for what needs
-    pairs; Student's t with one degree of freedom less than groups.
+    pairs; Student's t with one degree of freedom less than groups. Coherence, a maximum, has none.
 
     Args:
         shards: the moments, in groups of images.
@@ -135,31 +145,80 @@ def read_table(
     Returns:
         Readings by metric name: the JSON names that ``fullrank metrics`` lists.
     """
-    total, c = shards.total, conventions or Conventions()
-    few = total.rows < ENOUGH_ROWS * total.dim
-    kept = list(shards.leave_one_out())
-    readings: dict[str, Reading] = {}
-    for name, function in CENTRAL.items():
-        readings |= _of_states(name, function, total, kept, few=few)
-    fits = total.views > 1 and total.dim <= WIDE
-    halves = list(shards.halves()) if fits else []
-    for name, function in _view_aware(c).items():
-        readings |= _of_states(name, function, total, kept if fits else [], halves, few=few)
-    replicated = replicated_spectra(shards, sample)
+    total = shards.total
+    found, spectra, correct = _replicated(shards, sample, conventions or Conventions())
     unbiased = {"participation_ratio": participation_ratio_corrected(shards)}
-    for name, of_spectra in _spectral(c).items():
-        if of_spectra(replicated.full) is not None:
-            jackknifed = replicated.of(partial(_defined, of_spectra))
-            readings[name] = reading_of(
-                name,
-                jackknifed,
-                total.dim,
-                few,
-                correct=replicated.method == "jackknife",
-                settled=not crowded(name, replicated.full),
-                unbiased=unbiased.get(name, math.nan),
-            )
+    readings = {
+        name: reading_of(
+            name,
+            jackknifed,
+            total.dim,
+            few=total.rows < ENOUGH_ROWS * total.dim,
+            correct=correct or name in CENTRAL or name in VIEW_AWARE,
+            settled=not (crowded(name, spectra) or _noisy(name, jackknifed.value, total)),
+            unbiased=unbiased.get(name, math.nan),
+        )
+        for name, jackknifed in found.items()
+    }
     return readings | _pairs(sample, seed)
+
+
+def standard_errors(
+    shards: Shards, sample: Real[Tensor, "m d"] | None = None, *, names: Collection[str]
+) -> dict[str, float]:
+    """Compute jackknife standard errors of some metrics that moments give.
+
+    Args:
+        shards: the moments, in groups of images.
+        sample: some rows in random order (of one view), for the spectrum of wide ones.
+        names: of the metrics.
+
+    Returns:
+        The standard error of the value that :func:`read_table` gives, by metric name; without what
+        cannot be told.
+    """
+    found, _, _ = _replicated(shards, sample, Conventions(), names, halves=False)
+    errors = {name: jackknifed.standard_error for name, jackknifed in found.items()}
+    return {name: error for name, error in errors.items() if error is not None}
+
+
+def _replicated(
+    shards: Shards,
+    sample: Tensor | None,
+    c: Conventions,
+    names: Collection[str] | None = None,
+    halves: bool = True,
+) -> tuple[dict[str, Jackknifed], Spectra, bool]:
+    """Compute metrics with their replicates, all of them or some.
+
+    Returns:
+        Metrics by name, without those that are not defined for so many views; the spectra of all
+        rows; and whether replicates of what they give show its bias.
+    """
+    total, kept = shards.total, list(shards.leave_one_out())
+    narrow = total.dim <= EXACT_WIDTH
+    half = list(shards.halves()) if halves and narrow and total.views > 1 else []
+    found: dict[str, Jackknifed] = {}
+    for name, function in (CENTRAL | _view_aware(c)).items():
+        if (names is None or name in names) and (value := function(total)) is not None:
+            parts = (kept, []) if name in CENTRAL else (kept if narrow else [], half)
+            without, of_half = (tuple(_finite(function(s)) for s in part) for part in parts)
+            found[name] = Jackknifed(value, without, of_half)
+    if narrow and kept:
+        halved = (half or shards.halves()) if halves else ()
+        replicates, of_halves = (tuple(map(spectra_of, part)) for part in (kept, halved))
+        replicated = Replicated(spectra_of(total), replicates, "jackknife", of_halves)
+    else:
+        replicated = replicated_spectra(shards, sample)
+    for name, of_spectra in _spectral(c).items():
+        if (names is None or name in names) and of_spectra(replicated.full) is not None:
+            found[name] = replicated.of(partial(_defined, of_spectra))
+    return found, replicated.full, replicated.method == "jackknife"
+
+
+def _noisy(name: str, value: float, state: MomentState) -> bool:
+    """Whether directions that do not agree across views, at ``sqrt(d/n)``, may rule a metric."""
+    return name == "canonical_correlation" and value < 2 * math.sqrt(state.dim / state.count)
 
 
 def read_wide_table(
@@ -181,7 +240,9 @@ def read_wide_table(
     kept = [wide.state(without=g) for g in wide.groups] if len(wide.groups) > 1 else []
     total = wide.state()
     for name, function in CENTRAL.items():
-        readings |= _of_states(name, function, total, kept)
+        if (value := function(total)) is not None:
+            without = tuple(_finite(function(s)) for s in kept)
+            readings[name] = reading_of(name, Jackknifed(value, without), total.dim)
     sketched = wide.sketch.spectrum()
     resolved = 1 - sketched.unresolved / max(float(wide.sketch.square_sums.sum()), 1e-300)
     flag = (
@@ -208,7 +269,10 @@ def _pairs(sample: Tensor | None, seed: int) -> dict[str, Reading]:
         return {}
     flag = f"from {len(sample)} sampled rows"
     d = sample.shape[1]
-    found = {n: reading_of(n, j, d) for n, j in pair_table(sample, seed=seed).items()}
+    table = pair_table(sample, seed=seed)
+    # Replicates of a maximum do not vary as samples do.
+    table["coherence"] = Jackknifed(table["coherence"].value, ())
+    found = {name: reading_of(name, jackknifed, d) for name, jackknifed in table.items()}
     return {name: replace(r, flags=(*r.flags, flag)) for name, r in found.items()}
 
 
@@ -239,22 +303,3 @@ def _finite(value: float | None) -> float:
 
 def _defined(function: Callable[[Spectra], float | None], spectra: Spectra) -> float:
     return _finite(function(spectra))
-
-
-def _of_states(
-    name: str,
-    function: Callable[[MomentState], float | None],
-    total: MomentState,
-    kept: Sequence[MomentState],
-    halves: Sequence[MomentState] = (),
-    few: bool = False,
-) -> dict[str, Reading]:
-    """Read one metric of moments; nothing where it is not defined for so many views."""
-    value = function(total)
-    if value is None:
-        return {}
-    without, half = (tuple(_finite(function(s)) for s in part) for part in (kept, halves))
-    # Directions that do not agree across views are found to correlate by about sqrt(d/n).
-    noisy = name == "canonical_correlation" and value < 2 * math.sqrt(total.dim / total.count)
-    jackknifed = Jackknifed(value, without, half)
-    return {name: reading_of(name, jackknifed, total.dim, few, settled=not noisy)}

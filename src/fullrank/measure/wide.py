@@ -13,6 +13,7 @@ from fullrank.measure._from_rows import check_views
 from fullrank.measure._moment_state import MomentState
 from fullrank.measure.moments import unit_rows
 from fullrank.measure.pairs import alignment, normalised_std, spread
+from fullrank.measure.reading import Reading
 from fullrank.measure.sample import RowSample
 from fullrank.measure.sketch import NystromSketch
 from fullrank.measure.spectrum import (
@@ -22,6 +23,7 @@ from fullrank.measure.spectrum import (
     effective_rank,
     hard_rank,
     participation_ratio,
+    rankme,
 )
 from fullrank.measure.vitals import VitalSigns
 
@@ -132,6 +134,48 @@ class WideRows:
     def groups(self) -> list[int]:
         """The groups that hold rows."""
         return [g for g in range(GROUPS) if self._counts[g] > 0]
+
+
+def wide_rankme(rows: WideRows, epsilon: float = 1e-7) -> Reading:
+    """Read RankMe of wide rows: the middle of its bounds, from a sketch of the uncentred scatter.
+
+    Args:
+        rows: at least one of them.
+        epsilon: added to each share.
+
+    Returns:
+        The bounds of the sketch in place of an interval, and a flag that says so.
+    """
+    spectrum = rows.sketch.spectrum(centred=False)
+    low, high = spectrum.bounds(lambda sigma: rankme(sigma, epsilon))
+    resolved = float(spectrum.eigenvalues.sum())
+    share = resolved / max(resolved + spectrum.unresolved, 1e-300)
+    flag = (
+        f"bounds of a sketch of {rows.sketch.size} directions ({share:.0%} of the mean square), "
+        "not an interval"
+    )
+    return Reading(geometric_middle(low, high), None, low, high, (flag,))
+
+
+def left_out_of_wide(views: int = 1) -> dict[str, Reading]:
+    """Return the metrics that neither wide rows nor their sketch give, each with the reason.
+
+    Args:
+        views: of each image; without several there are fewer to miss.
+    """
+    reasons = {
+        "hard_rank": "the sketch does not tell small eigenvalues from none",
+        "alpha_req": "no bound is known from a sketch",
+        "condition_number": "the sketch does not hold the smallest eigenvalue",
+    }
+    if views > 1:
+        reasons["lidar"] = "it needs the scatter within images"
+    if views == 2:
+        reasons["canonical_correlation"] = "it needs the scatter of both views"
+    return {
+        name: Reading(None, None, None, None, (f"not for rows this wide: {reason}",))
+        for name, reason in reasons.items()
+    }
 
 
 def wide_vital_signs(rows: WideRows) -> VitalSigns:

@@ -6,21 +6,24 @@ import contextlib
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from fullrank.data.augment import Augment
-from fullrank.measure.moments import Moments
-from fullrank.measure.vitals import VitalSigns, vital_signs
 from fullrank.models.joint_embedding import JointEmbedding
+from fullrank.monitor.layer_moments import LayerMoments
 from fullrank.monitor.settling import batch_norms, settle
 from fullrank.randomness import derive_seed
 
 # Batch norm averages its statistics over about this many steps (1 / (1 - momentum) = 10, with
 # e^-5 of the start left); before them, eval mode would show its initial values.
 SETTLING_STEPS = 50
+# Groups of images for the error bars, and the width up to which these are told: a decomposition a
+# group of wider layers would take longer than the passes of the images.
+SHARDS, CHEAP_WIDTH = 8, 512
 
 
 @dataclass
@@ -67,7 +70,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def take_vitals(network: JointEmbedding, held_out: HeldOut) -> dict[str, VitalSigns]:
+def take_vitals(network: JointEmbedding, held_out: HeldOut) -> dict[str, dict[str, Any]]:
     """Measure backbone and embedding on the held-out views.
 
     The network's weights, batch-norm statistics, modes and random streams are left as they are.
@@ -77,16 +80,27 @@ def take_vitals(network: JointEmbedding, held_out: HeldOut) -> dict[str, VitalSi
         held_out: on which images.
 
     Returns:
-        Vital signs of the layers ``backbone`` (h) and ``embedding`` (z).
+        Vital signs of the layers ``backbone`` (h) and ``embedding`` (z); up to ``CHEAP_WIDTH`` with
+        ``errors``, the standard error of each by metric name, beyond it with none.
     """
-    # One process measures by itself, so that the others need not wait for it here.
-    moments = {layer: Moments(sync_on_compute=False) for layer in ("backbone", "embedding")}
+    layers: dict[str, LayerMoments] = {}
+    start = 0
     with evaluating(network):
         for views in held_out.views():
             encoded = [network.encode(view) for view in views]
-            moments["backbone"].update(*[e.feature.flatten(1) for e in encoded])
-            moments["embedding"].update(*[e.embedding for e in encoded])
-        return {layer: vital_signs(m.compute()) for layer, m in moments.items()}
+            found = {
+                "backbone": [e.feature.flatten(1) for e in encoded],
+                "embedding": [e.embedding for e in encoded],
+            }
+            for layer, rows in found.items():
+                if layer not in layers:
+                    # One process measures by itself, so that the others need not wait for it here.
+                    width, device = rows[0].shape[1], rows[0].device
+                    shards = SHARDS if width <= CHEAP_WIDTH else 1
+                    layers[layer] = LayerMoments(width, shards, held_out.seed, device, shared=False)
+                layers[layer].update(rows, start)
+            start += len(views[0])
+        return {layer: moments.read() for layer, moments in layers.items()}
 
 
 def calibrated(network: JointEmbedding, held_out: HeldOut) -> JointEmbedding:

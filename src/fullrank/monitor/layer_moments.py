@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fullrank.measure.jackknife import Jackknifed
-from fullrank.measure.moments import Moments, MomentState
-from fullrank.measure.pairs import alignment, normalised_std, spread
+from fullrank.measure.moments import Moments
 from fullrank.measure.sample import RowSample
-from fullrank.measure.shards import Shards
-from fullrank.measure.spectra import EXACT_WIDTH, replicated_spectra
-from fullrank.measure.spectrum import cev_auc, effective_rank, participation_ratio
+from fullrank.measure.spectra import EXACT_WIDTH
+from fullrank.measure.table import standard_errors
 from fullrank.measure.vitals import vital_signs
 from fullrank.models.collectives import world_size
 
@@ -25,16 +22,15 @@ SAMPLED_ROWS = 1024
 # Rows that are added together: every update goes over all (width, width) matrices of the shards.
 ROWS_AT_A_TIME = 4096
 
-OF_MOMENTS: Mapping[str, Callable[[MomentState], float | None]] = {
-    "spread": spread,
-    "normalised_std": normalised_std,
-    "alignment": alignment,
-}
-OF_SPECTRUM: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "effective_rank": effective_rank,
-    "participation_ratio": participation_ratio,
-    "cev_auc": cev_auc,
-}
+# Metrics that standard errors are told of.
+WITH_ERRORS = (
+    "spread",
+    "normalised_std",
+    "alignment",
+    "effective_rank",
+    "participation_ratio",
+    "cev_auc",
+)
 
 
 class LayerMoments:
@@ -46,11 +42,16 @@ class LayerMoments:
             group, because each costs ``width²`` numbers, and a sample of rows beside it.
         seed: of that sample.
         device: where the moments are kept.
+        shared: whether the processes share the probe set, so that each adds what it has seen; else
+            a process reads by itself.
     """
 
-    def __init__(self, width: int, shards: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, width: int, shards: int, seed: int, device: torch.device, shared: bool = True
+    ) -> None:
         narrow = width <= EXACT_WIDTH
-        self.moments = Moments(shards=shards if narrow else 1)
+        self.shared = shared
+        self.moments = Moments(shards=shards if narrow else 1, sync_on_compute=shared)
         self.sample = None if narrow or shards == 1 else RowSample(SAMPLED_ROWS, seed)
         self._held: list[tuple[Sequence[Tensor], Tensor]] = []
         self._waiting = 0
@@ -76,10 +77,12 @@ class LayerMoments:
             self.sample.update(views[0], index)
 
     def read(self) -> dict[str, Any]:
-        """Return vital signs, and ``errors``: the standard error of each. All processes must call.
+        """Return vital signs, and ``errors``: the standard error of each, by metric name.
+
+        All processes that share the probe set must call.
 
         Returns:
-            ``VitalSigns``, on all processes those of the rows of all.
+            ``VitalSigns`` and errors, on all processes those of the rows of all.
         """
         self._settle()
         with warnings.catch_warnings():
@@ -87,10 +90,12 @@ class LayerMoments:
             warnings.filterwarnings("ignore", message=".*before the ``update`` method.*")
             shards = self.moments.compute_shards()
         signs = vital_signs(shards.total)
-        return {**signs, "errors": standard_errors(shards, self._sample_of_all())}
+        sample = self._sample_of_all()
+        rows = None if sample is None else sample.rows
+        return {**signs, "errors": standard_errors(shards, rows, names=WITH_ERRORS)}
 
     def _sample_of_all(self) -> RowSample | None:
-        if self.sample is None or world_size() == 1:
+        if self.sample is None or not self.shared or world_size() == 1:
             return self.sample
         held: list[Any] = [None] * world_size()
         dist.all_gather_object(held, (self.sample.rows.cpu(), self.sample.index))
@@ -99,32 +104,3 @@ class LayerMoments:
             if len(index):
                 together.update(rows, index)
         return together
-
-
-def standard_errors(shards: Shards, sample: RowSample | None = None) -> dict[str, float]:
-    """Compute jackknife standard errors of the vital signs.
-
-    Args:
-        shards: the rows in groups.
-        sample: some rows, for a layer wider than ``EXACT_WIDTH``; there, only what is a function of
-            the spectrum has an error, of first order.
-
-    Returns:
-        Standard errors by metric name; without what cannot be told.
-    """
-    replicates: dict[str, list[float]] = {name: [] for name in (*OF_MOMENTS, *OF_SPECTRUM)}
-    if sample is not None:
-        for spectra in replicated_spectra(shards, sample).replicates:
-            for name, function in OF_SPECTRUM.items():
-                replicates[name].append(float(function(spectra.sigma)))
-    else:
-        for state in shards.leave_one_out():
-            for name, of_spectrum in OF_SPECTRUM.items():
-                replicates[name].append(float(of_spectrum(state.singular_values)))
-            for name, of_moments in OF_MOMENTS.items():
-                value = of_moments(state)
-                if value is not None:
-                    replicates[name].append(value)
-    # The error depends on the replicates alone; the value only has to be finite.
-    errors = {name: Jackknifed(0.0, tuple(r)).standard_error for name, r in replicates.items()}
-    return {name: error for name, error in errors.items() if error is not None}

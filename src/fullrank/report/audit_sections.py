@@ -37,6 +37,8 @@ DRIFT = {
     "svcca": "SVCCA",
     "neighbourhood_overlap": "neighbourhood overlap",
 }
+# At a level of tokens; its scale is the other way round, and it has no fixed end that is reached.
+GRAM = {"gram_drift": "Gram drift"}
 
 
 def subjects(audits: Sequence[Audit], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -120,14 +122,19 @@ def drift(audits: Audits) -> list[dict[str, Any]]:
             "n": count(row["n"]),
             "cells": [
                 {
-                    "text": significant(finite(row[name])),
-                    "track": track(axis, row[name]),
+                    "text": significant(finite(row.get(name))),
+                    "track": track(axis, row[name]) if name in DRIFT else None,
                 }
-                for name in DRIFT
+                for name in drift_columns(audits)
             ],
         }
         for row in audits.drift
     ]
+
+
+def drift_columns(audits: Audits) -> dict[str, str]:
+    """Return the measures of drift by key: Gram drift where tokens were compared."""
+    return DRIFT | (GRAM if any("gram_drift" in row for row in audits.drift) else {})
 
 
 def spectra(audits: Sequence[Audit], labels: Sequence[str], drawn: Figures) -> dict[str, Any]:

@@ -46,9 +46,10 @@ _CONDITIONS = {
     "data": lambda v: f"data {v}",
     "split": lambda v: f"{v} split",
     "weights": lambda v: f"{v} weights",
+    "excluded": lambda v: f"{v} bad rows excluded",
 }
 # What goes without saying.
-_DEFAULTS = {"views": (1,), "mode": ("as stored",), "level": ("sample",)}
+_DEFAULTS = {"views": (1,), "mode": ("as stored",), "level": ("sample",), "excluded": (0,)}
 
 
 def labels(audits: Sequence[Audit]) -> list[str]:
