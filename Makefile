@@ -27,7 +27,6 @@ evidence: $(INSTALLED)
 	$(BIN)/python examples/fashion_mnist.py
 	$(BIN)/python examples/verdict_margins.py
 	$(BIN)/python benchmarks/interval_coverage.py
-	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/pip install -q -e ".[bench]"
 	$(BIN)/python benchmarks/parity.py
 

@@ -226,8 +226,8 @@ def _range(counts: list[Count]) -> str:
 TEXT = """# Coverage of the intervals
 
 Written by `python benchmarks/interval_coverage.py --seed {seed}`: {reps} data sets a cell,
-Gaussian, of five spectra: flat, σ_j ∝ j^-¼, j^-½, j^-1, and a step (a quarter of the directions at 1, the others at
-0.2). Cells are width × images a dimension ({cells}).
+Gaussian, of five spectra: flat, σ_j ∝ j^-¼, j^-½, j^-1, and a step (a quarter of the directions
+at 1, the others at 0.2). Cells are width × images a dimension ({cells}).
 The truth is that of the population; the docstring of the program says how it is found. Percent.
 
 *Intervals* are those without a flag that says otherwise; *lowest to highest* is over the cells

@@ -1,6 +1,6 @@
 """Compares two processes with one on the same global batch, for every recipe; prints JSON.
 
-    python tests/laws/two_ranks.py [RECIPE ...]
+    python tests/laws/two_ranks.py recipes|variants|NAME ...
 
 Run as a script of its own, because forked processes must not inherit busy threads.
 """
@@ -29,10 +29,11 @@ from batches import batch_size, network_of, views_of
 
 def forms():
     for recipe in recipes().values():
-        if len(sys.argv) > 1 and recipe.name not in sys.argv:
-            continue
-        yield recipe
-        yield from (recipe.variant(v.name) for v in recipe.variants)
+        named = recipe.name in sys.argv
+        if named or "recipes" in sys.argv:
+            yield recipe
+        if named or "variants" in sys.argv:
+            yield from (recipe.variant(v.name) for v in recipe.variants)
 
 
 def batch_of(recipe):

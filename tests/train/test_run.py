@@ -170,7 +170,7 @@ def test_measuring_leaves_no_trace_in_the_weights(finished, tmp_path):
 
 
 # One recipe for each thing that is kept between steps; the others are run by `make slow`.
-SOON = ("simsiam", "byol", "directpred", "mocov2", "deepcluster", "swav", "dino", "tico")
+SOON = ("simsiam", "directpred", "mocov2", "deepcluster", "dino")
 every_recipe = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in SOON else pytest.mark.slow) for n in recipes()]
 )
