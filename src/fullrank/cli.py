@@ -152,7 +152,8 @@ def _stopped(folder: Path) -> str:
     causes = "\n".join(f"  - {cause}" for cause in stop.get("causes", []))
     kept = folder / CHECKPOINT
     good = f"The last good checkpoint is {kept}." if kept.exists() else "No checkpoint was due yet."
-    return f"stopped: {stop.get('text', '')}. {good} Likely causes:\n{causes}"
+    likely = f" Likely causes:\n{causes}" if causes else ""
+    return f"stopped: {str(stop.get('text', '')).rstrip('.')}. {good}{likely}"
 
 
 def print_verdict(run: Run) -> None:

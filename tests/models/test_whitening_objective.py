@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fullrank.errors import UserError
-from fullrank.models.objectives.objective import Outputs
-from fullrank.models.objectives.whitening import CollapsedBatchError, whiten
+from fullrank.models.objectives.objective import CollapsedBatchError, Outputs
+from fullrank.models.objectives.whitening import whiten
 from fullrank.models.settings.objectives.whitening import Whitening
 
 

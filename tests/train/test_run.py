@@ -227,6 +227,18 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_causes(tmp_path):
     assert kept["global_step"] < stop["step"]
 
 
+def test_a_batch_that_cannot_be_whitened_ends_the_run_and_says_what_it_usually_is(tmp_path):
+    folder = tmp_path / "run"
+    # 16 features cannot span the 64 dimensions of a linear projector.
+    projector = {"recipe.projector.depth": 1, "recipe.projector.out": 64}
+    done = run(configure(folder, "wmse", batch_size=256, precision="32", **projector))
+    assert done.status == "stopped"
+    stop = events(folder, "stop")[-1]
+    assert "has rank 16" in stop["text"]
+    assert "collapsed to fewer dimensions" in stop["text"]
+    assert (folder / "checkpoints" / "last.ckpt").exists()
+
+
 DATA = {
     "shapes": {"data": "shapes", "data.limit": 512, "data.size": 16},
     "digits": {"data": "digits"},

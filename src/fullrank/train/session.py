@@ -22,6 +22,7 @@ from fullrank.errors import UserError
 from fullrank.models.batch_norm import has_batch_norm, synchronise_batch_norm
 from fullrank.models.convolution import make_point_safe
 from fullrank.models.joint_embedding import JointEmbedding
+from fullrank.models.objectives.objective import CollapsedBatchError
 from fullrank.monitor.checkup import HeldOut
 from fullrank.randomness import derive_seed, generator
 from fullrank.train import callbacks, hardware
@@ -108,7 +109,7 @@ class Session:
             )
 
     def fit(self, resume: bool) -> Fitted:
-        """Train until the last step, Ctrl-C, or a loss that is not finite.
+        """Train until the last step, Ctrl-C, a loss that is not finite, or a batch refused.
 
         Whatever happens, the state after the last whole step with a finite loss is on disk when
         this returns.
@@ -139,18 +140,25 @@ class Session:
         else:
             self._write_start()
         started = time.perf_counter()
+        refused: CollapsedBatchError | None = None
         try:
             with writing(self.folder), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="lightning")
                 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
                 checkpoint = str(self.folder / CHECKPOINT) if resume else None
                 trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
+        except CollapsedBatchError as error:
+            refused = error
         finally:
             display.close()
             interrupt.restore()
         step, ok = trainer.global_step, finite.check(trainer)
         if ok:
             checkpoints.write(trainer)
+        if refused is not None:
+            text = f"after step {step}: {refused}"
+            self.record.write("stop", step=step, text=text, causes=[])
+            ok = False
         self._name_skipped()
         if ok and step < self.steps:
             text = f"interrupted after step {step}; go on with --resume {self.folder}"

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fullrank.errors import UserError
+
 
 @dataclass
 class Outputs:
@@ -55,6 +57,10 @@ class Outputs:
             for j, target in enumerate(self.targets):
                 if i != j:
                     yield prediction, target
+
+
+class CollapsedBatchError(UserError):
+    """A batch that an objective refuses, because its embeddings have collapsed; it ends a run."""
 
 
 class Loss(NamedTuple):

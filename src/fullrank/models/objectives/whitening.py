@@ -7,18 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, mse_loss
 
-from fullrank.errors import UserError
 from fullrank.models.collectives import gather
-from fullrank.models.objectives.objective import Loss, Outputs
+from fullrank.models.objectives.objective import CollapsedBatchError, Loss, Outputs
 from fullrank.models.objectives.stepped import Stepped
 from fullrank.models.settings.objectives.whitening import Whitening
 from fullrank.randomness import generator
 
 _PRIME = 2**31 - 1
-
-
-class CollapsedBatchError(UserError):
-    """Embeddings that cannot be whitened, because they do not span their dimensions."""
 
 
 class WhiteningObjective(Stepped):
