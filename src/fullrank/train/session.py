@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import DDPStrategy
 
 from fullrank.data.augment import Augment
 from fullrank.data.grid import views_grid
@@ -195,10 +194,7 @@ class Session:
         return Trainer(
             accelerator={"cuda": "gpu"}.get(self.kind, self.kind),
             devices=self.config.run.devices,
-            # Buffers are equal on all processes by construction, and some are large.
-            strategy=DDPStrategy(broadcast_buffers=False)
-            if self.config.run.devices > 1
-            else "auto",
+            strategy="ddp" if self.config.run.devices > 1 else "auto",
             precision="bf16-mixed" if self.precision == "bf16" else "32-true",
             max_steps=self.steps,
             max_epochs=-1,
