@@ -10,6 +10,7 @@ processes are started once for all recipes.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -108,6 +109,7 @@ def work(folder: str, out: str, names: list[str]) -> None:
     for name in names:
         start = time.perf_counter()
         losses = two_steps(protocol(name, folder, out))
+        gc.collect()  # the trainer and its network refer to each other
         if os.environ["RANK"] == "0":
             seconds = time.perf_counter() - start
             print(json.dumps({"name": name, "losses": losses, "seconds": seconds}), flush=True)
