@@ -202,6 +202,26 @@ def test_wide_layers_have_first_order_error_bars():
     assert readings["fullrank/embedding/effective_rank/error"] > 0
 
 
+def test_a_layer_too_wide_for_a_square_matrix_is_sketched():
+    # 65,536 prototypes, say: their scatter would take 32 GiB.
+    net = nn.Linear(6, 20_000)
+    data = inputs(1, 64)
+    monitor = Monitor(probe=data)
+    readings = monitor.check_up(net)
+    with torch.no_grad():
+        rows = [net(view).double() for view in data[0]]
+    units = torch.cat([r / r.norm(dim=1, keepdim=True) for r in rows])
+    assert readings["fullrank/embedding/spread"] == pytest.approx(
+        float(1 - units.mean(0).square().sum()), rel=1e-5
+    )
+    sigma = torch.linalg.svdvals(rows[0] - rows[0].mean(0))
+    share = (sigma / sigma.sum())[:6]
+    assert readings["fullrank/embedding/effective_rank"] == pytest.approx(
+        float((-share * share.log()).sum().exp()), rel=0.02
+    )
+    assert monitor.verdict()["embedding"].kind
+
+
 def test_a_verdict_compares_with_the_first_check_up():
     net = nn.Linear(6, 8, bias=True)
     monitor = Monitor(probe=inputs())

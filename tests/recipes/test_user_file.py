@@ -11,7 +11,7 @@ import fullrank
 from fullrank.cli import main
 from fullrank.errors import UserError
 from fullrank.recipes.registry import recipe
-from fullrank.train.folder import config_of
+from fullrank.train.folder import config_of, default_folder
 from fullrank.train.resolve import resolve
 
 OWN = '''
@@ -82,6 +82,15 @@ def test_a_file_with_parts_of_its_own_trains_and_is_found_again(own, tmp_path, m
     assert kept["recipe"]["objective"] == {"kind": "squared-cosine", "weight": 1.0}
     monkeypatch.chdir("/")
     assert config_of(out).recipe == recipe(f"{own}:mine").preset("small")
+
+
+def test_its_runs_lie_beside_all_others(own):
+    for name, shown in (
+        (f"{own}:mine/without-predictor", "my_recipe-mine-without-predictor-digits-conv4-"),
+        ("simsiam/linear", "simsiam-linear-digits-conv4-"),
+    ):
+        folder = default_folder(resolve({"recipe": name, **TINY}))
+        assert folder.parent == Path("runs") and folder.name.startswith(shown)
 
 
 def test_its_settings_are_options_and_its_variants_are_known(own):

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from fullrank.measure.moments import Moments
 from fullrank.measure.sample import RowSample
+from fullrank.measure.sketch import WIDEST_EXACT
 from fullrank.measure.spectra import EXACT_WIDTH
 from fullrank.measure.table import standard_errors
 from fullrank.measure.vitals import vital_signs
+from fullrank.measure.wide import WideRows, wide_vital_signs
 from fullrank.models.collectives import world_size
 
 # Rows that the error bars of wide layers are computed from.
@@ -39,7 +41,8 @@ class LayerMoments:
     Args:
         width: of the rows.
         shards: groups for the error bars; 1 for none. A layer wider than ``EXACT_WIDTH`` keeps one
-            group, because each costs ``width²`` numbers, and a sample of rows beside it.
+            group, because each costs ``width²`` numbers, and a sample of rows beside it; one wider
+            than ``WIDEST_EXACT`` keeps a sketch of this process's rows, and has no error bars.
         seed: of that sample.
         device: where the moments are kept.
         shared: whether the processes share the probe set, so that each adds what it has seen; else
@@ -53,6 +56,8 @@ class LayerMoments:
         self.shared = shared
         self.moments = Moments(shards=shards if narrow else 1, sync_on_compute=shared)
         self.sample = None if narrow or shards == 1 else RowSample(SAMPLED_ROWS, seed)
+        self.wide: WideRows | None = None
+        self._is_wide, self._seed = width > WIDEST_EXACT, seed
         self._held: list[tuple[Sequence[Tensor], Tensor]] = []
         self._waiting = 0
         if device.type != "mps":  # it has no float64
@@ -72,6 +77,11 @@ class LayerMoments:
         views = [torch.cat(parts) for parts in zip(*(v for v, _ in self._held), strict=True)]
         index = torch.cat([i for _, i in self._held])
         self._held, self._waiting = [], 0
+        if self._is_wide:
+            if self.wide is None:
+                self.wide = WideRows(views[0].shape[1], len(views), seed=self._seed)
+            self.wide.add([view.cpu() for view in views])
+            return
         self.moments.update(*(view.to(self.moments.device) for view in views), index=index)
         if self.sample is not None:
             self.sample.update(views[0], index)
@@ -85,6 +95,8 @@ class LayerMoments:
             ``VitalSigns`` and errors, on all processes those of the rows of all.
         """
         self._settle()
+        if self.wide is not None:
+            return {**wide_vital_signs(self.wide), "errors": {}}
         with warnings.catch_warnings():
             # A process without a share of a small probe set was never updated.
             warnings.filterwarnings("ignore", message=".*before the ``update`` method.*")

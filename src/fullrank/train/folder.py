@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from fullrank.errors import UserError
+from fullrank.recipes.user_file import is_user_file
 from fullrank.train.config import Config
 from fullrank.train.record import RECORD, Record
 from fullrank.train.resolve import read_yaml, resolve, resolve_command_line
@@ -18,10 +20,14 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 
 def default_folder(config: Config) -> Path:
-    """Return ``runs/RECIPE-DATA-BACKBONE-HASH``."""
+    """Return ``runs/RECIPE-DATA-BACKBONE-HASH``, without the folders in any of the names."""
+    recipe = config.recipe.name
+    if is_user_file(recipe):
+        recipe = Path(recipe.partition(".py")[0]).name + recipe.rpartition(".py")[2]
+    recipe = re.sub(r"[/:]", "-", recipe)
     data = Path(config.data.name.removeprefix("folder:")).name
     backbone = config.backbone.name.replace("/", "-")
-    return Path("runs") / f"{config.recipe.name}-{data}-{backbone}-{config.identity()}"
+    return Path("runs") / f"{recipe}-{data}-{backbone}-{config.identity()}"
 
 
 def is_finished(folder: Path) -> bool:

@@ -191,25 +191,28 @@ class Session:
     def _trainer(self, hooks: list[Any]) -> Trainer:
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        return Trainer(
-            accelerator={"cuda": "gpu"}.get(self.kind, self.kind),
-            devices=self.config.run.devices,
-            strategy="ddp" if self.config.run.devices > 1 else "auto",
-            precision="bf16-mixed" if self.precision == "bf16" else "32-true",
-            max_steps=self.steps,
-            max_epochs=-1,
-            limit_val_batches=0,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            logger=_logger(self.config.run.logger, self.folder),
-            log_every_n_steps=1,
-            callbacks=hooks,
-            plugins=[WholeCheckpoint()],
-            default_root_dir=self.folder,
-        )
+        with warnings.catch_warnings():
+            # Who asks for the processor has said so.
+            warnings.filterwarnings("ignore", message="GPU available but not used")
+            return Trainer(
+                accelerator={"cuda": "gpu"}.get(self.kind, self.kind),
+                devices=self.config.run.devices,
+                strategy="ddp" if self.config.run.devices > 1 else "auto",
+                precision="bf16-mixed" if self.precision == "bf16" else "32-true",
+                max_steps=self.steps,
+                max_epochs=-1,
+                limit_val_batches=0,
+                num_sanity_val_steps=0,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                logger=_logger(self.config.run.logger, self.folder),
+                log_every_n_steps=1,
+                callbacks=hooks,
+                plugins=[WholeCheckpoint()],
+                default_root_dir=self.folder,
+            )
 
     def _write_start(self) -> None:
         recipe, batch = self.config.recipe, self.config.run.batch_size
