@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test slow published evidence bench clean
+.PHONY: demo test slow published evidence figures bench clean
 
 ## Train SimSiam and a SimSiam that collapses, on built-in data; print verdicts and a report.
 demo: $(INSTALLED)
@@ -20,7 +20,7 @@ test: $(INSTALLED)
 
 ## The tests that take longer: repeated sampling, several processes.
 slow: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "slow and not published"
 
 ## Two steps of every published protocol, on two processes.
 published: $(INSTALLED)
@@ -31,8 +31,16 @@ evidence: $(INSTALLED)
 	$(BIN)/python examples/fashion_mnist.py
 	$(BIN)/python examples/verdict_margins.py
 	$(BIN)/python benchmarks/interval_coverage.py
+	$(BIN)/python benchmarks/recipes.py
+	$(BIN)/python benchmarks/foretold.py
+	$(BIN)/python benchmarks/explained.py
 	$(BIN)/pip install -q -e ".[bench]"
 	$(BIN)/python benchmarks/parity.py
+
+## Draw the figures of docs/mechanisms.
+figures: $(INSTALLED)
+	$(BIN)/pip install -q -e ".[bench]"
+	$(BIN)/python examples/mechanisms.py
 
 ## Compare speeds side by side.
 bench: $(INSTALLED)
@@ -43,6 +51,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/monitor.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/recipe_steps.py
+	$(BIN)/python benchmarks/phase_diagrams.py
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -42,6 +42,7 @@ def fullrank(*arguments, **options):
         "train --help",
         "train vicreg --help",
         "report --help",
+        "explain --help",
         "train simsiam --data digits --steps 3 --print_config",
     ],
 )

@@ -71,7 +71,7 @@ def test_a_command_line_is_understood(line, capsys, tmp_path, monkeypatch):
     own = "from fullrank.recipes.registry import recipe as known\nrecipe = known('simsiam')\n"
     (tmp_path / "my_recipe.py").write_text(own)  # the reader's
     _, *argv = shlex.split(line, comments=True)
-    if argv in (["train"], ["report"], ["audit"]):  # a mere mention
+    if argv in (["train"], ["report"], ["audit"], ["explain"]):  # a mere mention
         assert exit_code([*argv, "--help"]) == 0
     elif argv[0] == "train":
         resume, rest = split_resume(argv[1:])
@@ -90,6 +90,11 @@ def test_a_command_line_is_understood(line, capsys, tmp_path, monkeypatch):
         from fullrank.audit.command import parse
 
         assert parse(argv[1:])["what"]  # what is named is the reader's own
+    elif argv[0] == "explain":
+        from fullrank.experiments.command import parse as understood
+        from fullrank.recipes.registry import recipe
+
+        assert recipe(understood(argv[1:])["recipe"])
     else:
         assert exit_code(argv) == 0
 

@@ -10,12 +10,21 @@ import fullrank.audit
 import fullrank.report
 import fullrank.train  # noqa: F401
 from fullrank.errors import UserError
-from fullrank.verbs import audit, load_encoder, report, train
+from fullrank.verbs import audit, explain, load_encoder, report, train
 
 if TYPE_CHECKING:
     from fullrank.monitor.monitor import Monitor
 
-__all__ = ["Monitor", "UserError", "__version__", "audit", "load_encoder", "report", "train"]
+__all__ = [
+    "Monitor",
+    "UserError",
+    "__version__",
+    "audit",
+    "explain",
+    "load_encoder",
+    "report",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,8 @@ Self-supervised learning that keeps its rank.
 commands:
   train RECIPE    train a published method; vital signs live, verdict and report at the end
   audit WHAT...   measure and judge what exists: embeddings, checkpoints, models; rank several
-  report RUN...   draw run folders as one self-contained HTML page
+  explain RECIPE  what holds a method up: theory, then each mechanism removed in turn
+  report RUN...   draw run folders, or an explanation, as one self-contained HTML page
   recipes         list the methods; with a name, show one; with two, their difference
   metrics         list the metrics; with a name, show one
   data            list the data sets
@@ -37,6 +38,7 @@ examples:
   fullrank train simsiam --recipe.predictor none --data digits --preset small --steps 300
   fullrank audit features.npy
   fullrank audit timm/resnet18 timm/resnet34 --data fashion-mnist
+  fullrank explain simsiam --quick
   fullrank report runs/*
 """
 
@@ -86,6 +88,7 @@ def _main(argv: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "audit": _audit,
+        "explain": _explain,
         "report": _report,
         "metrics": _metrics,
         "recipes": _recipes,
@@ -245,6 +248,34 @@ def _audit(argv: list[str]) -> int:
         raise unfinished.unexpected or unfinished
     if unfinished is not None:
         raise unfinished
+    return 0
+
+
+def _explain(argv: list[str]) -> int:
+    from fullrank.experiments.command import parse, parser, print_cells, print_theory, watching
+
+    if _asks_help(argv):
+        print(parser().format_help(), end="")
+        return 0
+    given = parse(argv)
+    as_json = given.pop("json")
+    from fullrank.verbs import explain
+
+    with watching() as progress:
+        done = explain(
+            given.pop("recipe"),
+            **given,
+            progress=progress,
+            show_theory=None if as_json else print_theory,
+        )
+    if as_json:
+        import json
+
+        print(json.dumps(done.found, indent=1, allow_nan=False))
+        return 0
+    if done.found.get("cells"):
+        print_cells(done.found["cells"])
+    print(f"page: {done.page}")
     return 0
 
 

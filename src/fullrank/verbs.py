@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from fullrank.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from fullrank.audit.verb import Announce, Audits
+    from fullrank.experiments.progress import Progress
+    from fullrank.experiments.verb import Explanation, ShowTheory
     from fullrank.recipes.recipe import Recipe
     from fullrank.train.encoder import Encoder
     from fullrank.train.run import Run
@@ -84,21 +86,90 @@ def _reported(done: Run) -> Run:
 
 
 def report(*runs: str | Path, out: str | Path | None = None) -> Path:
-    """Draw one or several runs as one self-contained HTML page.
+    """Draw one or several runs, or an explanation, as one self-contained HTML page.
 
     Args:
-        *runs: run folders; several are overlaid.
-        out: the page's path; by default ``report.html`` in the first run folder.
+        *runs: run folders, several of which are overlaid; or the folder of one explanation.
+        out: the page's path; by default ``report.html`` in the first run folder, or
+            ``explanation.html`` beside the explanation.
 
     Returns:
         The page's path.
 
     Raises:
-        UserError: a folder is not a run.
+        UserError: a folder is neither, or an explanation is among several.
     """
+    from fullrank.report.explanation_page import is_explanation, write_explanation
     from fullrank.report.page import report as draw
 
-    return draw(list(runs), out)
+    explanations = [folder for folder in runs if is_explanation(folder)]
+    if not explanations:
+        return draw(list(runs), out)
+    if len(runs) > 1:
+        raise UserError(
+            f"runs: {explanations[0]} is an explanation, given with others. Allowed: run folders, "
+            "or one explanation."
+        )
+    return write_explanation(explanations[0], out)
+
+
+def explain(
+    recipe: str = "simsiam",
+    *,
+    data: str | Mapping[str, Any] = "fashion-mnist",
+    scale: str = "cpu",
+    quick: bool = False,
+    theory: bool = False,
+    phases: Sequence[tuple[str, str]] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    workers: int | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    show_theory: ShowTheory | None = None,
+) -> Explanation:
+    """Say what holds a method up: theory first, then each of its mechanisms removed in turn.
+
+    Finished runs are found under ``runs/``, not repeated. Whatever ends this early loses nothing:
+    the same call goes on where it stopped.
+
+    Args:
+        recipe: name of a recipe.
+        data: name of a data set, or a mapping of its settings.
+        scale: ``cpu`` (small networks, minutes) or ``paper`` (the published protocol).
+        quick: the recipe and its main effects only, one seed.
+        theory: what theory says only; nothing is trained.
+        phases: pairs of parameters of the theory (``fullrank.theory.phase.AXES``) to draw phase
+            diagrams of; by default those that matter to the recipe.
+        seeds: of the runs of every cell, or how many: 0, 1, …; by default three, quick one.
+        workers: runs at a time, each on one thread; by default one a core.
+        out: folder of the explanation; by default ``explanations/RECIPE``.
+        progress: is told after every run where things stand.
+        show_theory: is given theory's statements before anything is trained.
+
+    Returns:
+        The folder, what ``explanation.json`` in it holds, and the page.
+
+    Raises:
+        UserError: a name is not known (the nearest are given), a number is not allowed, or a
+            folder cannot be written.
+    """
+    from fullrank.experiments.verb import Explanation, explain
+    from fullrank.report.explanation_page import write_explanation
+
+    folder, found = explain(
+        recipe,
+        data=data,
+        scale=scale,
+        quick=quick,
+        theory=theory,
+        phases=phases,
+        seeds=seeds,
+        workers=workers,
+        out=out,
+        progress=progress,
+        show_theory=show_theory,
+    )
+    return Explanation(folder, found, write_explanation(folder))
 
 
 def audit(

@@ -1,6 +1,6 @@
 """Compares two processes with one on the same global batch, for every recipe; prints JSON.
 
-    python tests/laws/two_ranks.py recipes|variants|NAME ...
+    python tests/laws/two_ranks.py recipes|variants|NAME|NAME/VARIANT ...
 
 Run as a script of its own, because forked processes must not inherit busy threads.
 """
@@ -21,6 +21,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from fullrank.models.batch_norm import synchronise_batch_norm
+from fullrank.recipes.registry import recipe as find
 from fullrank.recipes.registry import recipes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -34,6 +35,7 @@ def forms():
             yield recipe
         if named or "variants" in sys.argv:
             yield from (recipe.variant(v.name) for v in recipe.variants)
+    yield from (find(name) for name in sys.argv[1:] if "/" in name)
 
 
 def batch_of(recipe):

@@ -2,14 +2,18 @@
 
     python tests/recipes/published_steps.py FOLDER OUT [RECIPE ...]
 
-Backbone, heads, objective, optimiser and augmentation are the published ones. Only what a small
-processor cannot hold is smaller: the images (96 pixels), the batch, and the prototypes that it has
-to fill. A script of its own, whose
-processes are started once for all recipes.
+Backbone, heads, objective, optimiser, and kinds and numbers of augmented views are the published
+ones. Smaller, for a small processor, are the images (32 pixels, small crops 16, before the stem
+that a ResNet has at the published size), the batch (4 images, or as many as a recipe needs), and
+the prototypes that a batch has to fill (16). So two steps show that a protocol resolves, builds and
+trains on two processes; nothing about its memory, its speed or what it learns.
+
+A script of its own, whose processes are started once for all recipes.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -20,7 +24,7 @@ import time
 from pathlib import Path
 
 STEPS = 2
-SIZE = 96
+SIZE = 32
 
 
 def accepted_batch(whole, changes) -> int:
@@ -32,7 +36,7 @@ def accepted_batch(whole, changes) -> int:
     published = whole.training.batch_size
     for name, values in changes.items():
         whole = replace(whole, **{name: replace(getattr(whole, name), **values)})
-    for n in (16, 64, 128, 256, 512, published):
+    for n in (4, 8, 16, 32, 64, 128, 256, 512, published):
         try:
             whole.check(min(n, published), 2048)
         except UserError:
@@ -51,12 +55,16 @@ def protocol(name: str, folder: str, out: str):
     if whole.views.kind == "multi-crop":
         views["local_size"] = SIZE // 2
     changes = {"views": views}
+    backbone = {"name": whole.training.backbone}
+    if backbone["name"].startswith("resnet"):
+        backbone["stem"] = "imagenet"
     if hasattr(whole.objective, "prototypes"):  # no more than a small batch can fill
         changes["objective"] = {"prototypes": 16}
     return resolve(
         {
             "recipe": {"name": name, **changes},
             "preset": "paper",
+            "backbone": backbone,
             "data": {"name": f"folder:{folder}", "size": SIZE, "workers": 0},
             "batch_size": accepted_batch(whole, changes),
             "steps": STEPS,
@@ -101,6 +109,14 @@ def two_steps(config) -> list[float]:
     return losses.found
 
 
+def release() -> None:
+    """Give the memory of the recipe before back to the system."""
+    gc.collect()  # the trainer and its network refer to each other
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which keeps it otherwise
+    if trim is not None:
+        trim(0)
+
+
 def work(folder: str, out: str, names: list[str]) -> None:
     """Run every recipe as one of two processes."""
     import torch
@@ -109,7 +125,7 @@ def work(folder: str, out: str, names: list[str]) -> None:
     for name in names:
         start = time.perf_counter()
         losses = two_steps(protocol(name, folder, out))
-        gc.collect()  # the trainer and its network refer to each other
+        release()
         if os.environ["RANK"] == "0":
             seconds = time.perf_counter() - start
             print(json.dumps({"name": name, "losses": losses, "seconds": seconds}), flush=True)

@@ -11,6 +11,7 @@ from fullrank.models.settings.objectives.directions import (
     Isotropic,
     NormalisedMSE,
 )
+from fullrank.models.settings.objectives.gradient_parts import PredictorGradient
 from fullrank.models.settings.predictor import (
     BiasPredictor,
     LinearPredictor,
@@ -160,6 +161,10 @@ EXPECTED = {
     "without-centring": ("objective", Cosine()),
     "bias-predictor": ("predictor", BiasPredictor()),
     "symmetric-predictor": ("predictor", SymmetricLinearPredictor()),
+    "gradient-none": ("objective", PredictorGradient("none")),
+    "gradient-centre": ("objective", PredictorGradient("centre")),
+    "gradient-residual": ("objective", PredictorGradient("residual")),
+    "gradient-both": ("objective", PredictorGradient("both")),
 }
 
 

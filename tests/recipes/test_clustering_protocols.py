@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fullrank.data.settings import PRESETS
+from fullrank.errors import UserError
 from fullrank.models.settings.objectives.clustering import ClusterAssignment, SwappedAssignment
 from fullrank.models.settings.objectives.distillation import SelfDistillation
 from fullrank.models.settings.predictor import NoPredictor
@@ -198,3 +199,11 @@ def test_what_an_ablation_sets(preset):
 def test_a_small_batch_fills_what_the_small_preset_has(name):
     small = recipe(name).preset("small")
     small.check(64 if name == "swav" else small.training.batch_size)
+
+
+def test_more_prototypes_than_a_batch_can_fill_are_refused():
+    small = recipe("swav").preset("small")
+    many = replace(small, objective=replace(small.objective, prototypes=5000))
+    with pytest.raises(UserError, match=r"prototypes: 5000 .*at most 256.*images of a batch"):
+        many.check(256)
+    many.check(5000)

@@ -15,10 +15,11 @@ from PIL import Image
 from fullrank.recipes.registry import recipes
 
 
+@pytest.mark.slow
 @pytest.mark.published
 def test_two_steps_of_every_published_protocol_on_two_processes(tmp_path):
     drawn = np.random.default_rng(0)
-    for split, count in (("train", 520), ("val", 16)):
+    for split, count in (("train", 256), ("val", 16)):
         for label in ("a", "b"):
             (tmp_path / "images" / split / label).mkdir(parents=True)
             for i in range(count // 2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from fullrank.data.augment import Augment
-from fullrank.models.joint_embedding import JointEmbedding
+from fullrank.models.joint_embedding import Encoded, JointEmbedding
 from fullrank.monitor.layer_moments import LayerMoments
 from fullrank.monitor.settling import batch_norms, settle
 from fullrank.randomness import derive_seed
@@ -70,7 +70,11 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def take_vitals(network: JointEmbedding, held_out: HeldOut) -> dict[str, dict[str, Any]]:
+def take_vitals(
+    network: JointEmbedding,
+    held_out: HeldOut,
+    also: Callable[[list[Tensor], list[Encoded]], None] | None = None,
+) -> dict[str, dict[str, Any]]:
     """Measure backbone and embedding on the held-out views.
 
     The network's weights, batch-norm statistics, modes and random streams are left as they are.
@@ -78,6 +82,8 @@ def take_vitals(network: JointEmbedding, held_out: HeldOut) -> dict[str, dict[st
     Args:
         network: what to measure.
         held_out: on which images.
+        also: is shown the views of every chunk and what became of them, for other measurements of
+            the same passes.
 
     Returns:
         Vital signs of the layers ``backbone`` (h) and ``embedding`` (z); up to ``CHEAP_WIDTH`` with
@@ -99,6 +105,8 @@ def take_vitals(network: JointEmbedding, held_out: HeldOut) -> dict[str, dict[st
                     shards = SHARDS if width <= CHEAP_WIDTH else 1
                     layers[layer] = LayerMoments(width, shards, held_out.seed, device, shared=False)
                 layers[layer].update(rows, start)
+            if also is not None:
+                also(views, encoded)
             start += len(views[0])
         return {layer: moments.read() for layer, moments in layers.items()}
 

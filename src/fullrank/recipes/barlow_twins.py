@@ -52,10 +52,11 @@ RECIPE = Recipe(
     small={
         "views": Crops(),
         "projector": MLPProjector(hidden=256, out=128, depth=2),
+        "objective": CrossCorrelation(off_diagonal=0.05),
         "training": Training(
             batch_size=256,
             epochs=1,
-            optimizer=Optimizer(lr=0.2, weight_decay=5e-4, warmup=0.1),
+            optimizer=Optimizer(name="adamw", lr=0.004, weight_decay=0.01, warmup=0.1),
         ),
     },
     ablations=(

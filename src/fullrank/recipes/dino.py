@@ -62,9 +62,9 @@ RECIPE = Recipe(
         backbone="timm/vit_small_patch16_224",
     ),
     small={
-        "views": MultiCrop(local_count=2, local_min_scale=0.1, local_max_scale=0.3),
+        "views": MultiCrop(local_count=1, local_min_scale=0.1, local_max_scale=0.3),
         "projector": DINOHead(
-            hidden=256, bottleneck=64, out=256, depth=2, batch_norm=True, frozen=0.0
+            hidden=128, bottleneck=64, out=128, depth=2, batch_norm=True, frozen=0.0
         ),
         "target": Momentum(tau=0.99),
         "objective": SelfDistillation(teacher_temperature=0.04, teacher_warmup=0.0),

@@ -42,8 +42,9 @@ class Prevents:
         mechanism: in words.
         collapse: the kind it prevents.
         needs: what must stand for the mechanism to be there: ``target=stop-gradient`` (a field is
-            of this kind, or of one of several separated by ``|``), or ``objective.covariance`` (a
-            weight is not zero).
+            of this kind, or of one of several separated by ``|``), ``objective.covariance`` (a
+            weight is not zero), or ``objective.keep!=none`` (a setting, where there is one, has
+            none of these values).
     """
 
     mechanism: str
@@ -56,6 +57,10 @@ class Prevents:
 
 
 def _holds(need: str, recipe: "Recipe") -> bool:
+    setting, _, others = need.partition("!=")
+    if others:
+        field_name, _, name = setting.partition(".")
+        return getattr(getattr(recipe, field_name), name, None) not in others.split("|")
     path, _, kinds = need.partition("=")
     field_name, _, weight = path.partition(".")
     part = getattr(recipe, field_name)

@@ -1,6 +1,7 @@
 """SimSiam: a predictor and a stop-gradient, nothing else."""
 
 from fullrank.models.settings.objectives.directions import Cosine
+from fullrank.models.settings.objectives.gradient_parts import PredictorGradient
 from fullrank.models.settings.predictor import (
     BiasPredictor,
     LinearPredictor,
@@ -29,12 +30,20 @@ RECIPE = Recipe(
         Prevents(
             "stop-gradient together with the predictor",
             "complete",
-            ("target=stop-gradient|momentum", "predictor=mlp|linear|bias"),
+            (
+                "target=stop-gradient|momentum",
+                "predictor=mlp|linear|bias",
+                "objective.keep!=none",
+            ),
         ),
         Prevents(
             "predictor behind a stop-gradient",
             "dimensional",
-            ("target=stop-gradient|momentum", "predictor=mlp|linear"),
+            (
+                "target=stop-gradient|momentum",
+                "predictor=mlp|linear",
+                "objective.keep!=none|centre",
+            ),
         ),
     ),
     views=Crops(augment="mocov2"),
@@ -103,6 +112,35 @@ RECIPE = Recipe(
             predicts="collapses without an average (Tian et al. 2021; replicated with two layers "
             "by Hoeppe et al. 2022: 20.3 against 79.4 on CIFAR-10)",
             collapse="complete",
+        ),
+        Ablation(
+            "gradient-none",
+            "without the extra gradient G_e = Z_b - P_b: two predictions are compared",
+            changes={"objective": PredictorGradient(keep="none")},
+            predicts="collapses: without G_e a predictor on both sides is as none (Zhang et al. "
+            "2022); behind an output batch norm the embedding keeps one direction",
+            collapse="complete",
+        ),
+        Ablation(
+            "gradient-centre",
+            "of the extra gradient G_e = Z_b - P_b its mean over the batch only",
+            changes={"objective": PredictorGradient(keep="centre")},
+            predicts="no collapse: the centre of G_e points against that of the predictions, which "
+            "takes the centre out; what decorrelates is gone (Zhang et al. 2022)",
+        ),
+        Ablation(
+            "gradient-residual",
+            "the extra gradient G_e = Z_b - P_b without its mean over the batch",
+            changes={"objective": PredictorGradient(keep="residual")},
+            predicts="no collapse: the residual of G_e decorrelates the dimensions, which suffices "
+            "(Zhang et al. 2022)",
+        ),
+        Ablation(
+            "gradient-both",
+            "the extra gradient G_e = Z_b - P_b in both parts: SimSiam, written with it",
+            changes={"objective": PredictorGradient(keep="both")},
+            predicts="no collapse: both parts together are SimSiam's own gradient (Zhang et al. "
+            "2022)",
         ),
     ),
 )

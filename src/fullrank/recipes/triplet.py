@@ -2,6 +2,7 @@
 
 from fullrank.models.settings.objectives.contrastive import Triplet
 from fullrank.models.settings.objectives.directions import Cosine
+from fullrank.models.settings.objectives.gradient_parts import NegativeGradient
 from fullrank.models.settings.predictor import NoPredictor
 from fullrank.models.settings.projector import MLPProjector
 from fullrank.models.settings.target import Online
@@ -31,7 +32,7 @@ RECIPE = Recipe(
         Prevents(
             "negatives, whose mean is the centre of the embedding",
             "complete",
-            ("objective=triplet",),
+            ("objective=triplet|negative-gradient", "objective.keep!=none|residual"),
         ),
         Prevents(
             "a margin, so that only near negatives push",
@@ -86,6 +87,37 @@ RECIPE = Recipe(
             predicts="collapse: the gradient of the positive alone pulls towards the centre "
             "(Zhang et al. 2022)",
             collapse="complete",
+        ),
+        Ablation(
+            "gradient-none",
+            "one negative, no margin, and without the extra gradient G_e = -Z_n of the negative",
+            {"objective": NegativeGradient(keep="none")},
+            predicts="collapse: what is left pulls the two views together (Zhang et al. 2022)",
+            collapse="complete",
+        ),
+        Ablation(
+            "gradient-centre",
+            "one negative, no margin, and of its gradient G_e = -Z_n the mean over the batch only",
+            {"objective": NegativeGradient(keep="centre")},
+            predicts="no complete collapse: the mean takes the centre out of the gradient (Zhang "
+            "et al. 2022); nothing decorrelates, and the spectrum is left free",
+            collapse="dimensional",
+        ),
+        Ablation(
+            "gradient-residual",
+            "one negative, no margin, and its gradient G_e = -Z_n without the mean over the batch",
+            {"objective": NegativeGradient(keep="residual")},
+            predicts="collapse: what is left of a negative drawn at random is noise (Zhang et al. "
+            "2022)",
+            collapse="complete",
+        ),
+        Ablation(
+            "gradient-both",
+            "one negative, no margin, its gradient G_e = -Z_n in both parts",
+            {"objective": NegativeGradient(keep="both")},
+            predicts="no complete collapse, by the mean; the residual is noise that does not "
+            "decorrelate (Zhang et al. 2022), and the spectrum is left free",
+            collapse="dimensional",
         ),
     ),
 )

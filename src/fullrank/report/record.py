@@ -92,6 +92,7 @@ class RunRecord:
         unreadable: lines that were not JSON objects and were left out.
         encoder: ``encoder.json``, or empty.
         views: ``views.png``, or None.
+        modes: the ``modes`` events, by step, each step once; none of runs without a theory.
     """
 
     path: Path
@@ -110,6 +111,7 @@ class RunRecord:
     unreadable: int = 0
     encoder: Mapping[str, Any] = field(default_factory=dict)
     views: bytes | None = None
+    modes: list[Mapping[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str | Path) -> RunRecord:
@@ -165,6 +167,7 @@ class RunRecord:
             unreadable=unreadable,
             encoder=_json_mapping(folder / "encoder.json"),
             views=_png(folder / "views.png"),
+            modes=by_step([event for event in events if event["event"] == "modes"]),
         )
 
     @property

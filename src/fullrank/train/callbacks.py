@@ -12,9 +12,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fullrank.monitor.checkup import SETTLING_STEPS, HeldOut, calibrated, take_vitals
+from fullrank.monitor.modes import ModeMoments, pull_of
 from fullrank.monitor.schedule import TimeBudget, checkup_steps
 from fullrank.train.config import Config
 from fullrank.train.folder import CHECKPOINT
+from fullrank.train.foretelling import Foretelling
 from fullrank.train.module import JointEmbeddingModule
 from fullrank.train.record import Record
 
@@ -103,9 +105,20 @@ class Checkups(Callback):
         self.record, self.held_out, self.total = record, held_out, total
         self.due = checkup_steps(total, config.checkup.count)
         self.budget = TimeBudget(config.checkup.budget)
+        self.foretelling = Foretelling(
+            config.optimizer, config.run.batch_size, total, list(self.due)
+        )
         self.started = 0.0
         self.latest: dict[str, Any] = {}
         self.probe: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the modes of the last check-up, so that a resumed run follows them on."""
+        return self.foretelling.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from them."""
+        self.foretelling.load_state_dict(state_dict)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the network of step 0, or go on after a resume."""
@@ -137,8 +150,16 @@ class Checkups(Callback):
         settling = step < SETTLING_STEPS
         if settling:
             network = calibrated(network, self.held_out)
-        layers = take_vitals(network, self.held_out)
+        modes = ModeMoments(network) if pull_of(network) else None
+        if modes is None:
+            layers = take_vitals(network, self.held_out)
+        else:
+            if settling:
+                modes.settle(self.held_out)
+            with modes.reading():
+                layers = take_vitals(network, self.held_out, modes.update)
         probe = self.probe(network) if self.probe else None
+        followed = modes and self.foretelling.event(network, modes.read(), step)
         self.budget.spend(time.perf_counter() - start, counted)
         self.latest = {
             "step": step,
@@ -151,6 +172,8 @@ class Checkups(Callback):
             "probe": probe,
         }
         self.record.write("checkup", **self.latest)
+        if followed:
+            self.record.write("modes", **followed)
 
 
 class Checkpoints(Callback):

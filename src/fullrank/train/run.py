@@ -38,7 +38,10 @@ class Run:
 
 
 def run(
-    config: Config, resume: Path | None = None, announce: Callable[[str], None] | None = None
+    config: Config,
+    resume: Path | None = None,
+    announce: Callable[[str], None] | None = None,
+    source: Source | None = None,
 ) -> Run:
     """Train, measure and judge; everything lands in the run folder.
 
@@ -46,6 +49,7 @@ def run(
         config: what to train.
         resume: folder of an interrupted run of this configuration.
         announce: is told in one line what begins, when all input is known to be good.
+        source: the data that ``config`` names, for callers that have read it for an earlier run.
 
     Raises:
         UserError: data, device or folder are not as the configuration says.
@@ -53,7 +57,7 @@ def run(
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     device = hardware.accelerator(config.run)
-    source = load_source(config.data)
+    source = source or load_source(config.data)
     config = _with_steps(config, source)
     folder = resume or Path(config.run.out or default_folder(config))
     session = Session(config, source, folder, device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -24,6 +24,20 @@ def unit_batch(outputs: Outputs) -> tuple[list[Tensor], list[Tensor]]:
         return done[id(t)]
 
     return [unit(p) for p in outputs.predictions], [unit(t) for t in outputs.targets]
+
+
+def in_index_order(
+    indices: Int[Tensor, " local"] | None, like: Float[Tensor, "n d"]
+) -> Int[Tensor, " n"]:
+    """Return the rows of the global batch ``like`` in the order of their images' indices.
+
+    Args:
+        indices: of this process's images; None for the order in which the rows stand.
+        like: rows of all processes.
+    """
+    if indices is None:
+        return torch.arange(len(like), device=like.device)
+    return gather(indices.double()).argsort()  # float64 holds every index exactly
 
 
 def without_diagonal(matrix: Float[Tensor, "n n"], value: float) -> Float[Tensor, "n n"]:

@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fullrank.models.collectives import gather
-from fullrank.models.objectives.global_batch import unit_batch, without_diagonal
+from fullrank.models.objectives.global_batch import in_index_order, unit_batch, without_diagonal
 from fullrank.models.objectives.objective import Loss, Objective, Outputs
 from fullrank.models.settings.objectives.contrastive import Triplet
 
@@ -30,7 +29,7 @@ class TripletObjective(Objective):
 
     def forward(self, outputs: Outputs) -> Loss:
         predictions, targets = unit_batch(outputs)
-        order = self._order(outputs.indices, len(predictions[0]), predictions[0])
+        order = in_index_order(outputs.indices, predictions[0])
         losses = [
             self._pair(p @ t.T, order)
             for i, p in enumerate(predictions)
@@ -38,12 +37,6 @@ class TripletObjective(Objective):
             if i != j
         ]
         return Loss.of(triplet=torch.stack(losses).mean())
-
-    def _order(self, indices: Tensor | None, n: int, like: Tensor) -> Int[Tensor, " n"]:
-        """Return the rows of the global batch in the order of their images' indices."""
-        if indices is None:
-            return torch.arange(n, device=like.device)
-        return gather(indices.double()).argsort()  # float64 holds every index exactly
 
     def _pair(self, cosines: Float[Tensor, "n n"], order: Int[Tensor, " n"]) -> Tensor:
         n = len(cosines)

@@ -9,6 +9,7 @@ from fullrank.models.settings.objectives import (
     directions,
     distillation,
     distribution,
+    gradient_parts,
     redundancy,
     stability,
     volume,
@@ -27,6 +28,7 @@ OBJECTIVES: Mapping[str, type[ObjectivePart]] = {
         distillation,
         distribution,
         stability,
+        gradient_parts,
     )
     for part in family.PARTS
 }

@@ -1,0 +1,1 @@
+"""Many runs at once: factorials, and the store their runs are found in."""

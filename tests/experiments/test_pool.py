@@ -1,0 +1,94 @@
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from fullrank.errors import UserError
+from fullrank.experiments.pool import check_workers, outcomes
+
+
+def square_or_end(job):
+    if job == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == "leave":
+        os._exit(3)
+    if job == "raise":
+        raise RuntimeError("of no use")
+    if job == "refuse":
+        raise UserError("job: 'refuse' is not allowed. Allowed: others.")
+    return job * job
+
+
+def who(job):
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def sleep_and_tell(folder):
+    (folder / f"{os.getpid()}.started").touch()
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        (folder / f"{os.getpid()}.stopped").touch()
+        raise
+
+
+def by_index(work, jobs, workers):
+    return {o.index: o for o in outcomes(work, jobs, workers, preload=())}
+
+
+def test_every_job_has_one_outcome_whatever_happens_to_the_others():
+    jobs = [2, "die", 3, "raise", 4, "leave", "refuse", 5]
+    found = by_index(square_or_end, jobs, 2)
+    assert sorted(found) == list(range(len(jobs)))
+    done = {jobs[i]: o.value for i, o in found.items() if o.status == "done"}
+    assert done == {2: 4, 3: 9, 4: 16, 5: 25}
+    errors = {jobs[i]: o.error for i, o in found.items() if o.status == "failed"}
+    assert errors == {
+        "die": "its process died (signal 9)",
+        "leave": "its process died (exit code 3)",
+        "raise": "RuntimeError: of no use",
+        "refuse": "job: 'refuse' is not allowed. Allowed: others.",
+    }
+    raised = next(o for i, o in found.items() if jobs[i] == "raise")
+    assert "square_or_end" in raised.detail and raised.seconds > 0
+
+
+def test_a_process_is_kept_from_job_to_job():
+    found = {o.value for o in by_index(who, range(8), 2).values()}
+    assert len(found) == 2 and os.getpid() not in found
+
+
+def test_there_are_no_more_processes_than_jobs():
+    assert len({o.value for o in by_index(who, range(1), 5).values()}) == 1
+    assert list(outcomes(who, [], 2, preload=())) == []
+
+
+def test_who_stops_asking_interrupts_what_runs(tmp_path):
+    def give_up_when_both_run():
+        while len(list(tmp_path.glob("*.started"))) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=give_up_when_both_run)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(outcomes(sleep_and_tell, [tmp_path] * 3, 2, preload=()))
+    thread.join()
+    started = {path.stem for path in tmp_path.glob("*.started")}
+    assert {path.stem for path in tmp_path.glob("*.stopped")} == started
+    for pid in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+@pytest.mark.parametrize("workers", [0, -1, True])
+def test_workers_below_one_are_refused(workers):
+    with pytest.raises(UserError, match="workers"):
+        check_workers(workers)
+
+
+def test_by_default_there_is_a_process_for_every_core():
+    assert check_workers(None) == len(os.sched_getaffinity(0))
