@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test slow published evidence figures bench clean
+.PHONY: demo test slow thorough published evidence figures bench clean
 
 ## Train SimSiam and a SimSiam that collapses, on built-in data; print verdicts and a report.
 demo: $(INSTALLED)
@@ -16,11 +16,15 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not published"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not thorough and not published"
 
 ## The tests that take longer: repeated sampling, several processes.
 slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "slow and not published"
+
+## The laws of recipes on every published variant.
+thorough: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m thorough
 
 ## Two steps of every published protocol, on two processes.
 published: $(INSTALLED)

@@ -30,7 +30,7 @@ def test_theory_alone_trains_nothing_and_is_a_page(tmp_path, monkeypatch):
 
 
 def test_phase_diagrams_are_drawn_over_the_parameters_asked_for(tmp_path):
-    done = fullrank.explain("simsiam", theory=True, phases=[("noise", "tau")], out=tmp_path / "a")
+    done = fullrank.explain("simclr", theory=True, phases=[("noise", "tau")], out=tmp_path / "a")
     (phase,) = done.found["theory"]["phases"]
     assert (phase["x"]["name"], phase["y"]["name"]) == ("noise", "tau")
     assert len(phase["outcome"]) == len(phase["y"]["values"])

@@ -32,7 +32,7 @@ ABLATED = [(r, a) for r in ALL for a in r.ablations]
 every_recipe = pytest.mark.parametrize("recipe", ALL, ids=lambda r: r.name)
 every_form = pytest.mark.parametrize(
     "recipe",
-    [*ALL, *(pytest.param(form, marks=pytest.mark.slow) for form in FORMS)],
+    [*ALL, *(pytest.param(form, marks=pytest.mark.thorough) for form in FORMS)],
     ids=lambda r: r.name,
 )
 every_ablation = pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from PIL import Image
 from fullrank.recipes.registry import recipes
 
 
-@pytest.mark.slow
 @pytest.mark.published
 def test_two_steps_of_every_published_protocol_on_two_processes(tmp_path):
     drawn = np.random.default_rng(0)

@@ -64,10 +64,11 @@ def theory_of(
     Raises:
         UserError: a parameter is not known.
     """
-    said = [*_collapsed(recipe, features, batch_size)]
     asymmetric = is_asymmetric(recipe)
     if phases is None:
         phases = default_phases(recipe) if asymmetric else []
+    pictures = phase_pictures(phases)
+    said = [*_collapsed(recipe, features, batch_size)]
     if asymmetric:
         said += _of_predictors(recipe)
     if recipe.family == "contrastive":
@@ -79,7 +80,7 @@ def theory_of(
         "statements": [asdict(statement) for statement in said],
         "ablations": [asdict(statement) for statement in _of_ablations(recipe)],
         "portraits": mode_portraits(recipe) if asymmetric else [],
-        "phases": phase_pictures(phases),
+        "phases": pictures,
     }
 
 

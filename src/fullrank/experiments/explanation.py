@@ -72,14 +72,14 @@ def explain_runs(
     base = published.preset(scale.preset)
     settings = data_settings(data)
     chosen = _chosen(cells(recipe, quick, scale), only)
-    seed_list = _seeds(seeds, scale.quick_seeds if quick else scale.seeds)
+    every_seed = seed_list(seeds, scale.quick_seeds if quick else scale.seeds)
     workers = check_workers(workers)
-    page = _Page(base, chosen, seed_list, scale, settings, quick, out)
+    page = _Page(base, chosen, every_seed, scale, settings, quick, out)
     page.head |= head or {}
     # All cells once before any of them twice, so that an early end has something of each.
     jobs = [
         (cell.id, placed(cell.config(scale, settings, seed), runs))
-        for seed in seed_list
+        for seed in every_seed
         for cell in chosen
     ]
     waiting = []
@@ -142,7 +142,12 @@ def _chosen(found: list[Cell], only: Sequence[str] | None) -> list[Cell]:
     return [cell for cell in found if cell.id in only]
 
 
-def _seeds(seeds: int | Sequence[int] | None, default: int) -> list[int]:
+def seed_list(seeds: int | Sequence[int] | None, default: int = 1) -> list[int]:
+    """Return the seeds of every cell, given them or how many.
+
+    Raises:
+        UserError: fewer than one, a negative one, or one given twice.
+    """
     given = default if seeds is None else seeds
     if isinstance(given, bool) or (isinstance(given, int) and given < 1):
         raise UserError(f"seeds: {seeds!r} is not allowed. Allowed: a whole number from 1.")

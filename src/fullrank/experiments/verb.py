@@ -11,7 +11,7 @@ from fullrank.diagnose.theory_of import theory_of
 from fullrank.errors import unknown_name
 from fullrank.experiments.cells import scale_of
 from fullrank.experiments.command import SCALES
-from fullrank.experiments.explanation import explain_runs, write_head
+from fullrank.experiments.explanation import explain_runs, seed_list, write_head
 from fullrank.experiments.pool import check_workers
 from fullrank.experiments.progress import Progress
 from fullrank.experiments.scale import data_settings
@@ -63,6 +63,7 @@ def explain(
         raise unknown_name("scale", scale, SCALES)
     published = find_recipe(recipe)
     check_workers(workers)
+    seed_list(seeds)
     data_settings(data)
     at = scale_of(published, scale)
     shown = published.preset(at.preset)

@@ -47,7 +47,7 @@ class Axis:
 
 
 AXES: Mapping[str, Axis] = {
-    "weight_decay": Axis("weight decay η", 0.05, 0.0, 0.25),
+    "weight_decay": Axis("weight decay η", 0.05, 1e-3, 0.25),
     "noise": Axis("augmentation variance σ²", 0.3, 0.0, 4.0),
     "predictor_rate": Axis(
         "learning rate of the predictor over the encoder's, α_p", 1.0, 0.1, 10.0, True, True
