@@ -33,9 +33,9 @@ def page(found: Mapping[str, Any]) -> Iterator[str]:
         f"{settings['optimizer']} at a peak rate of {settings['peak_lr']:g}; weight decay, where "
         f"it is on, shrinks a weight by {settings['weight_decay_e_folds']:.2g} e-folds over the "
         "run. Predictions and settings were written down after pilots on seed 0 and before these "
-        "runs; each prediction names its source, and a cell without one says so. The verdict is on the embedding, of every seed; spread, effective rank and "
-        "gains over the random-init network are means with 95 % intervals over seeds, gains in "
-        "points.\n"
+        "runs; each prediction names its source, and a cell without one says so. The verdict is "
+        "on the embedding, of every seed; spread, effective rank and gains over the random-init "
+        "network are means with 95 % intervals over seeds, gains in points.\n"
     )
     yield (
         f"Machine: {machine.get('processor')}, torch {machine.get('torch')}, one thread a run.\n"

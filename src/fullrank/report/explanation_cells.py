@@ -108,7 +108,7 @@ def interval(value: Mapping[str, Any] | None, scale: float = 1) -> str:
 
 def groups(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the cells of the factorial under headings: one for each target and output norm."""
-    factorial = [cell for cell in cells if cell.get("factors")]
+    factorial = [cell for cell in cells if cell.get("factors") and not cell.get("published")]
 
     def heading(cell: Mapping[str, Any]) -> tuple[str, str]:
         factors = cell["factors"]
@@ -124,8 +124,8 @@ def groups(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def named(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the recipe and its named ablations, in their order."""
-    return [card(cell) for cell in cells if not cell.get("factors")]
+    """Return the recipe as published and its named ablations, in their order."""
+    return [card(cell) for cell in cells if cell.get("published") or not cell.get("factors")]
 
 
 def tally(cells: Sequence[Mapping[str, Any]]) -> dict[str, int]:
