@@ -36,7 +36,7 @@ exit codes: 0, all was done; 2, something could not be (what could is printed); 
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """A parser whose errors are those of the rest of the command line."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
@@ -44,13 +44,13 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith(unknown):
             first = message.removeprefix(unknown).split()[0]
             options = [o for action in self._actions for o in action.option_strings]
-            raise unknown_name("option", first.split("=")[0], options, "`fullrank audit --help`.")
+            raise unknown_name("option", first.split("=")[0], options, f"`{self.prog} --help`.")
         raise UserError(f"{message}.")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
-    p = _Parser(
+    p = CommandParser(
         prog="fullrank audit",
         usage="fullrank audit WHAT [WHAT ...] [options]",
         description=DESCRIPTION,

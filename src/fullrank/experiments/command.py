@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fullrank.errors import UserError, unknown_name
+from fullrank.audit.command import CommandParser
 
 if TYPE_CHECKING:
     from fullrank.experiments.progress import Progress
@@ -29,21 +29,9 @@ examples:
 SCALES = ("cpu", "paper")
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are those of the rest of the command line."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        unknown = "unrecognized arguments: "
-        if message.startswith(unknown):
-            first = message.removeprefix(unknown).split()[0]
-            options = [o for action in self._actions for o in action.option_strings]
-            raise unknown_name("option", first.split("=")[0], options, "`fullrank explain --help`.")
-        raise UserError(f"{message}.")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
-    p = _Parser(
+    p = CommandParser(
         prog="fullrank explain",
         usage="fullrank explain RECIPE [options]",
         description=DESCRIPTION,
