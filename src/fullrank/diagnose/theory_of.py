@@ -64,7 +64,7 @@ def theory_of(
     Raises:
         UserError: a parameter is not known.
     """
-    asymmetric = is_asymmetric(recipe)
+    asymmetric = _has_modes(recipe)
     if phases is None:
         phases = default_phases(recipe) if asymmetric else []
     pictures = phase_pictures(phases)
@@ -84,7 +84,7 @@ def theory_of(
     }
 
 
-def is_asymmetric(recipe: Recipe) -> bool:
+def _has_modes(recipe: Recipe) -> bool:
     """Say whether theory follows a recipe's eigenmodes: no gradient through the other side."""
     return recipe.family == "asymmetric" and recipe.target.kind in ("stop-gradient", "momentum")
 
