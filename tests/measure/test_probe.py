@@ -7,14 +7,20 @@ import pytest
 import torch
 from scipy.stats import binomtest
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from fullrank.errors import UserError
-from fullrank.measure.probe import ProbeResult, knn_probe, linear_probe, wilson_interval
+from fullrank.measure.probe import (
+    ProbeResult,
+    factor_probe,
+    knn_probe,
+    linear_probe,
+    wilson_interval,
+)
 from fullrank.randomness import generator
 
 Split = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -163,3 +169,37 @@ def test_bad_settings_are_refused(digits: Split) -> None:
         linear_probe(*digits, regularisation=0.0)
     with pytest.raises(UserError, match="k: 5000 given; allowed: 1 to 1200"):
         knn_probe(*digits, k=5000)
+
+
+def test_factors_are_read_as_scikit_learn_reads_them():
+    source = torch.Generator().manual_seed(0)
+    x, x_test = (torch.randn(n, 6, generator=source) * torch.arange(1, 7) for n in (80, 40))
+    weights = torch.randn(6, 2, generator=source)
+
+    def factors(rows):
+        values = rows @ weights + 3 * torch.randn(len(rows), 2, generator=source)
+        return {"a": values[:, 0], "b": values[:, 1], "chance": torch.randn(len(rows))}
+
+    known, asked = factors(x), factors(x_test)
+    found = factor_probe(x, known, x_test, asked)
+    scaler = StandardScaler().fit(x)
+    for name, value in found.items():
+        model = Ridge(alpha=1e-3 * 80).fit(scaler.transform(x), known[name])
+        expected = model.score(scaler.transform(x_test), asked[name])
+        assert value == pytest.approx(expected, abs=1e-4)
+    assert found["a"] > 0.5 > 0.2 > found["chance"]
+
+
+def test_exact_factors_are_read_exactly_and_constants_not_at_all():
+    x = torch.randn(200, 4)
+    exact = factor_probe(x, {"f": x @ torch.ones(4)}, x, {"f": x @ torch.ones(4)})
+    assert exact["f"] == pytest.approx(1, abs=1e-4)
+    constant = torch.ones(200, 4)
+    blind = factor_probe(constant, {"f": x[:, 0]}, constant, {"f": x[:, 0]})
+    assert blind["f"] == pytest.approx(0, abs=1e-6)
+
+
+def test_other_factors_than_those_learnt_are_refused():
+    x = torch.randn(20, 3)
+    with pytest.raises(UserError, match="test_factors: b given"):
+        factor_probe(x, {"a": x[:, 0]}, x, {"b": x[:, 0]})

@@ -13,7 +13,7 @@ from fullrank.models.backbones import resnet
 from fullrank.models.batch_norm import SyncedBatchNorm, synchronise_batch_norm
 from fullrank.models.convolution import PointSafeConv2d, make_point_safe
 from fullrank.models.heads import mlp
-from fullrank.models.settings.backbone import MLP, Conv4, ResNet, Timm, backbone_type
+from fullrank.models.settings.backbone import MLP, Conv4, Patches, ResNet, Timm, backbone_type
 from fullrank.models.settings.target import Momentum
 from fullrank.models.targets import MomentumTarget
 
@@ -24,6 +24,7 @@ from fullrank.models.targets import MomentumTarget
         (Conv4(width=4), 32),
         (Conv4(width=4, out=7, stem_stride=1), 7),
         (MLP(width=16, out=9), 9),
+        (Patches(width=3, patch=8, out=11), 11),
         (ResNet("resnet18", width=4), 32),
         (ResNet("resnet50", width=4), 128),
         (Timm("timm/test_resnet"), None),
@@ -35,6 +36,22 @@ def test_backbones_give_the_dimension_they_state(settings, dim):
     features = network(torch.randn(4, 3, 32, 32))
     assert features.shape == (4, stated)
     assert dim in (None, stated)
+
+
+def test_patches_must_tile_the_image():
+    with pytest.raises(UserError, match="patch: 5 is not allowed"):
+        Patches(patch=5).build(3, 32)
+
+
+def test_patches_see_each_patch_alone_before_the_last_layer():
+    network, _ = Patches(width=16, patch=4, out=50).build(3, 8)
+    patchwise = network.eval()[:6]
+    images = torch.randn(2, 3, 8, 8)
+    changed = images.clone()
+    changed[:, :, :4, :4] += 1
+    same = (patchwise(images) == patchwise(changed)).all(1)
+    assert same[:, 1].all() and same[:, 0, 1].all()
+    assert not torch.equal(network(images), network(changed))
 
 
 def test_the_full_width_resnet_is_torchvisions():

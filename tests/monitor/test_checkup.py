@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import torch
 
 from fullrank.data.augment import Augment
@@ -114,6 +115,15 @@ def test_check_ups_are_due_at_geometric_then_even_steps():
     assert max(even) - min(even) <= max(even) * 0.5
     assert checkup_steps(1, 24) == [0, 1]
     assert checkup_steps(5, 2) == [0, 5]
+
+
+@pytest.mark.parametrize(("total", "count"), [(400, 10), (3000, 9), (10000, 12), (120, 3)])
+def test_few_checkups_are_spread_over_the_whole_run(total, count):
+    steps = checkup_steps(total, count)
+    assert len(steps) == count
+    assert steps[0] == 0 and steps[-1] == total
+    ratios = [b / a for a, b in itertools.pairwise(steps[2:])]
+    assert all(later > 1 for later in ratios)
 
 
 def test_the_budget_bounds_what_is_spent():

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from batches import batch_size
+from fullrank.data.shapes import CONTINUOUS, DISCRETE, factor_names
 from fullrank.errors import UserError
 from fullrank.recipes.registry import recipes
 from fullrank.train.folder import config_of
@@ -199,6 +200,32 @@ def test_an_interrupted_run_resumes_bit_for_bit(name, tmp_path):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("kind", ["single-pass", "cumulative", "hybrid"])
+def test_a_run_in_chunks_resumes_bit_for_bit_and_records_its_chunks(kind, tmp_path):
+    order = {"data": {"name": "digits", "stream": {"kind": kind, "chunks": 4}}}
+    run(configure(tmp_path / "whole", **order))
+    interrupt_after(tmp_path / "cut", lines=5)
+    assert run(configure(tmp_path / "cut", **order)).status == "interrupted"
+    run(config_of(tmp_path / "cut"), resume=tmp_path / "cut")
+    assert_equal_states(tmp_path / "whole", tmp_path / "cut")
+    (said,) = events(tmp_path / "whole", "stream")
+    chunk = {phase["first"]: phase["chunk"] for phase in said["phases"]}
+    for line in events(tmp_path / "whole", "step"):
+        due = chunk[max(first for first in chunk if first <= line["step"])]
+        assert line.get("chunk") == due
+
+
+def test_a_hybrid_is_a_single_pass_resumed_with_all_images(tmp_path):
+    chunks = {"name": "digits", "stream": {"kind": "single-pass", "chunks": 4}}
+    both = {"name": "digits", "stream": {"kind": "hybrid", "chunks": 4, "switch": 0.9}}
+    run(configure(tmp_path / "hybrid", data=both))  # switches after 11 of 12 steps
+    interrupt_after(tmp_path / "single", lines=2)
+    assert run(configure(tmp_path / "single", data=chunks)).status == "interrupted"
+    (tmp_path / "single" / "config.yaml").write_text((tmp_path / "hybrid/config.yaml").read_text())
+    run(config_of(tmp_path / "single"), resume=tmp_path / "single")
+    assert_equal_states(tmp_path / "hybrid", tmp_path / "single")
+
+
 def test_an_unfinished_run_is_not_overwritten(tmp_path):
     folder = tmp_path / "run"
     interrupt_after(folder, lines=2)
@@ -231,8 +258,10 @@ def test_a_batch_that_cannot_be_whitened_ends_the_run_and_says_what_it_usually_i
     folder = tmp_path / "run"
     # 16 features cannot span the 64 dimensions of a linear projector.
     projector = {"recipe.projector.depth": 1, "recipe.projector.out": 64}
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     done = run(configure(folder, "wmse", batch_size=256, precision="32", **projector))
     assert done.status == "stopped"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     stop = events(folder, "stop")[-1]
     assert "has rank 16" in stop["text"]
     assert "collapsed to fewer dimensions" in stop["text"]
@@ -360,3 +389,15 @@ def test_a_damaged_checkpoint_is_named(finished, tmp_path):
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"PK broken")
     with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
         run(config_of(folder), resume=folder)
+
+
+def test_a_run_on_shapes_reads_every_factor(tmp_path):
+    data = {"name": "shapes", "size": 8, "limit": 300}
+    done = run(configure(tmp_path / "shapes", data=data))
+    for line in events(done.folder, "probe"):
+        assert set(line["factors"]) == set(factor_names()) - {"rotation"}
+        assert all(0 <= line["factors"][name] <= 1 for name in DISCRETE)
+        r2 = [line["factors"][name] for name in CONTINUOUS if name != "rotation"]
+        assert all(value <= 1 for value in r2)
+        assert line["factors_r2"] == pytest.approx(sum(r2) / len(r2), rel=1e-6)
+        assert line["linear"] == pytest.approx(line["factors"]["shape"])  # the label

@@ -12,9 +12,10 @@ from torch import Tensor
 from fullrank.data.augment import Augment
 from fullrank.data.crop_reader import CropReader
 from fullrank.data.folder import FolderImages
+from fullrank.data.order import Order
 from fullrank.data.sources import Images
+from fullrank.data.stream_settings import IID, Stream
 from fullrank.errors import UserError
-from fullrank.randomness import generator
 
 
 class Batch(NamedTuple):
@@ -32,9 +33,8 @@ class Batch(NamedTuple):
 class ViewStream:
     """Endless batches of random views of a training set.
 
-    Each epoch is a permutation of the images, of which the last ``n mod batch_size`` are left
-    out. The batch of a step depends on the seed and the step alone, so that a resumed run and
-    any number of processes see what one uninterrupted process sees.
+    The batch of a step depends on the seed and the step alone, so that a resumed run and any
+    number of processes see what one uninterrupted process sees.
 
     Args:
         images: the training images; those in memory are moved to ``device`` as uint8.
@@ -45,9 +45,12 @@ class ViewStream:
         rank: of this process.
         world: number of processes.
         workers: processes that decode a folder's images.
+        stream: the order of the images in time.
+        total_steps: of the run, for orders that divide it.
 
     Raises:
-        UserError: ``batch_size`` is larger than the set, below 1, or no multiple of ``world``.
+        UserError: ``batch_size`` is larger than the set, below 1, or no multiple of ``world``; or
+            the order does not fit the images or the run.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class ViewStream:
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
+        stream: Stream | None = None,
+        total_steps: int | None = None,
     ) -> None:
         if batch_size < 1 or batch_size > len(images):
             raise UserError(
@@ -82,22 +87,19 @@ class ViewStream:
         self.local_size = batch_size // world
         self.offset = rank * self.local_size
         self.skipped: dict[str, str] = {}
-        self._order: tuple[int, Tensor] | None = None
+        self.order = Order(
+            stream or IID(), len(images), batch_size, seed, total_steps, images.draw is not None
+        )
         self._pixels = None if images.images is None else images.images.to(self.device)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in one pass over the images."""
+        """Whole batches in one pass over all images, whatever their order."""
         return len(self.images) // self.batch_size
 
     def indices(self, step: int) -> Tensor:
         """Return which images this process shows at a step, int64 ``(n_local,)`` on the CPU."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            source = generator(self.seed, "order", epoch)
-            self._order = (epoch, torch.randperm(len(self.images), generator=source))
-        start = place * self.batch_size + self.offset
-        return self._order[1][start : start + self.local_size]
+        return self.order.images(step)[self.offset : self.offset + self.local_size]
 
     def batches(self, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of ``start_step`` and of every step after it, without end."""
@@ -106,10 +108,17 @@ class ViewStream:
         return (self._batch(step) for step in itertools.count(start_step))
 
     def _batch(self, step: int) -> Batch:
+        indices = self.indices(step)
+        pixels = self._shown(indices)
+        views = self.augment(pixels, self.seed, step, self.offset, self.batch_size)
+        return Batch(views, indices.to(self.device))
+
+    def _shown(self, indices: Tensor) -> Tensor:
+        """Return images of the set, or of those that an endless one draws beyond it."""
+        if self.images.draw is not None and int(indices.max()) >= len(self.images):
+            return self.images.draw(indices).to(self.device)
         assert self._pixels is not None
-        indices = self.indices(step).to(self.device)
-        views = self.augment(self._pixels[indices], self.seed, step, self.offset, self.batch_size)
-        return Batch(views, indices)
+        return self._pixels[indices.to(self.device)]
 
     def _read(self, images: FolderImages, start_step: int) -> Iterator[Batch]:
         """Cut crops in worker processes and finish the views here."""

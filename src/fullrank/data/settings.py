@@ -6,9 +6,11 @@ Nothing here imports torch, so that configurations, lists and ``--help`` cost no
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from fullrank.data.catalogue import data_descriptions, data_family, data_names
+from fullrank.data.stream_settings import IID, Stream
 from fullrank.errors import UserError, unknown_name
 
 __all__ = [
@@ -37,6 +39,7 @@ class DataSettings:
         label: for ``shapes`` only: a factor, or a product such as ``shape*background_texture``.
         workers: processes that decode images; for ``folder:PATH`` only, the other sets are in
             memory.
+        stream: the order in which the images come over time.
     """
 
     name: str = "fashion-mnist"
@@ -46,6 +49,12 @@ class DataSettings:
     limit: int | None = None
     label: str | None = None
     workers: int = 2
+    stream: Stream = field(default_factory=IID)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain nested values."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return plain | {"stream": self.stream.to_dict()}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ pixels, as the study of collapse against data diversity needs (Li, Efros and Pat
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Int, UInt8
@@ -135,6 +137,33 @@ def _blend(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     return first[:, :, None, None] + share * (second - first)[:, :, None, None]
 
 
+@dataclass(frozen=True)
+class Factors:
+    """What some images were made from, as far as a linear map can read it.
+
+    Attributes:
+        discrete: class of each image, int64 ``(n,)``, by factor.
+        continuous: value of each image, float32 ``(n,)``, by factor; not ``rotation``, which is a
+            circle.
+    """
+
+    discrete: dict[str, Tensor]
+    continuous: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, factors: dict[str, Tensor], indices: Tensor) -> Factors:
+        """Return the factors of some of the images."""
+        return cls(
+            {name: factors[name][indices] for name in DISCRETE},
+            {name: factors[name][indices] for name in CONTINUOUS if name != "rotation"},
+        )
+
+
+def drawn(size: int, indices: Int[Tensor, " n"]) -> UInt8[Tensor, "n 3 {size} {size}"]:
+    """Return training images, as many as there are integers."""
+    return render(indices.cpu(), size)[0]
+
+
 def label_of(factors: dict[str, Tensor], label: str) -> tuple[Tensor, tuple[str, ...]]:
     """Make class labels from a factor or a product of factors.
 
@@ -184,4 +213,6 @@ def load(settings: DataSettings) -> Source:
         images, factors = render(indices, size, split)
         labels, classes = label_of(factors, label)
         splits.append(Images(images, labels, factors))
+    if keep is None:
+        splits[0].draw = partial(drawn, size)
     return Source(settings.name, splits[0], splits[1], classes, 3, size)

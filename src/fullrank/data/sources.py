@@ -28,12 +28,15 @@ class Images:
         factors: what an image was made from, by name (``shapes`` only): int64 for a discrete
             factor, float32 for a continuous one, each with the images in its first dimension.
         skipped: files that could not be read, with the reason (a folder).
+        draw: any image of an endless set by its index (``shapes``), of which ``images`` are the
+            first; ``None`` where there are no more.
     """
 
     images: UInt8[Tensor, "n c h w"] | None
     labels: Int[Tensor, " n"] | None = None
     factors: dict[str, Tensor] | None = None
     skipped: dict[str, str] = field(default_factory=dict)
+    draw: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         assert self.images is not None

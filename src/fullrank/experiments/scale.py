@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from fullrank.data.settings import DataSettings, data_family
+from fullrank.data.stream_settings import IID, stream_of
 from fullrank.errors import UserError
 from fullrank.models.settings import FIELDS
 from fullrank.models.settings.backbone import BackboneSettings, Conv4, backbone_type
@@ -185,13 +186,14 @@ def data_settings(data: str | Mapping[str, Any]) -> DataSettings:
     Raises:
         UserError: the name or a setting is not known.
     """
-    given = {"name": data} if isinstance(data, str) else dict(data)
+    given: dict[str, Any] = {"name": data} if isinstance(data, str) else dict(data)
     known = set(DataSettings.__dataclass_fields__)
     for name in given:
         if name not in known:
             raise UserError(
                 f"data: {name!r} is not a setting. Allowed: {', '.join(sorted(known))}."
             )
-    settings = DataSettings(**given)
+    stream = stream_of(given.pop("stream", IID.kind))
+    settings = DataSettings(**given, stream=stream)
     data_family(settings.name)
     return settings

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Integer, Real
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.metrics import r2_score
 from torch import Tensor
 
 from fullrank.errors import UserError, unknown_name
@@ -93,13 +95,7 @@ def linear_probe(
     x, y, dropped = _labelled("train", train_x, train_y)
     x_test, y_test, dropped_test = _labelled("test", test_x, test_y)
     classes = _classes(x, y, x_test)
-    deviation, mean = torch.std_mean(x, 0, correction=0)
-    alive = deviation > RESOLUTION * deviation.max()
-    if not bool(alive.any()):
-        # Constant features: the best guess is the largest class, as both models would find.
-        alive[0] = True
-    scale = torch.where(deviation > 0, deviation, 1.0)
-    a, b = (((part - mean) / scale)[:, alive].numpy() for part in (x, x_test))
+    a, b = _standardised(x, x_test)
     model = (
         RidgeClassifier(alpha=regularisation * len(a), solver="cholesky")
         if kind == "ridge"
@@ -143,6 +139,64 @@ def knn_probe(
     predicted = knn_classify(x, y, x_test, k=k, weights=weights, temperature=temperature)
     hits = int((predicted == y_test).sum())
     return _result("knn", hits, len(x), len(x_test), dropped + dropped_test, classes)
+
+
+def factor_probe(
+    train_x: Real[Tensor, "n d"],
+    train_factors: Mapping[str, Real[Tensor, " n"]],
+    test_x: Real[Tensor, "m d"],
+    test_factors: Mapping[str, Real[Tensor, " m"]],
+    *,
+    regularisation: float = 1e-3,
+) -> dict[str, float]:
+    """Read continuous factors linearly from frozen training features and test it.
+
+    Ridge regression on standardised features, with the penalty of :func:`linear_probe`.
+
+    Args:
+        train_x: training features (n, d).
+        train_factors: what each image was made from, by name.
+        test_x: test features (m, d).
+        test_factors: the same of the test images.
+        regularisation: penalty per training row.
+
+    Returns:
+        R² on the test rows by factor: 1 is perfect, 0 no better than the factor's mean.
+
+    Raises:
+        UserError: the two sets have different factors, or different widths.
+    """
+    if train_factors.keys() != test_factors.keys():
+        raise UserError(
+            f"test_factors: {', '.join(test_factors)} given. Allowed: those of the training "
+            f"images, {', '.join(train_factors)}."
+        )
+    if train_x.shape[1] != test_x.shape[1]:
+        raise UserError(
+            f"test_x: width {test_x.shape[1]} given; the training features have {train_x.shape[1]}."
+        )
+    if not train_factors:
+        return {}
+    a, b = _standardised(train_x.float().cpu(), test_x.float().cpu())
+    known, asked = (
+        torch.stack([factors[name].double().cpu() for name in train_factors], 1).numpy()
+        for factors in (train_factors, test_factors)
+    )
+    model = Ridge(alpha=regularisation * len(a), solver="cholesky").fit(a, known)
+    found = r2_score(asked, model.predict(b), multioutput="raw_values")
+    return {name: float(value) for name, value in zip(train_factors, found, strict=True)}
+
+
+def _standardised(x: Tensor, x_test: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Scale both sets by the training rows, without the coordinates that do not vary there."""
+    deviation, mean = torch.std_mean(x, 0, correction=0)
+    alive = deviation > RESOLUTION * deviation.max()
+    if not bool(alive.any()):
+        # Constant features: the best guess is the largest class, as all models would find.
+        alive[0] = True
+    scale = torch.where(deviation > 0, deviation, 1.0)
+    a, b = (((part - mean) / scale)[:, alive].numpy() for part in (x, x_test))
+    return a, b
 
 
 def _labelled(name: str, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor, int]:

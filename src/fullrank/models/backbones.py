@@ -57,6 +57,17 @@ def flat_mlp(inputs: int, width: int, depth: int, out: int) -> tuple[nn.Module, 
     return nn.Sequential(nn.Flatten(), *layers), out
 
 
+def patch_network(
+    channels: int, size: int, width: int, patch: int, out: int
+) -> tuple[nn.Module, int]:
+    """Build two layers on each patch and one over all patches, each with batch norm and ReLU."""
+    first = nn.Conv2d(channels, width, patch, stride=patch, bias=False)
+    layers = [first, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    layers += _conv(width, width, kernel=1, stride=1)
+    layers += [nn.Flatten(), nn.Linear(width * (size // patch) ** 2, out, bias=False)]
+    return nn.Sequential(*layers, nn.BatchNorm1d(out), nn.ReLU(inplace=True)), out
+
+
 class _WidthResNet(torchvision_resnet.ResNet):
     """torchvision's residual network with a settable number of channels."""
 

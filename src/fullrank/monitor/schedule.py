@@ -7,14 +7,15 @@ def checkup_steps(total_steps: int, count: int) -> list[int]:
     """Return the steps at which check-ups are due.
 
     The start of a run, where most happens, has steps 0, 1, 2, 4, 8, … until doubling would leap
-    further than the even spacing of the rest; the last step is always among them.
+    further than the even spacing of the rest; the last step is always among them. Too few check-ups
+    for all of these are spread geometrically.
 
     Args:
         total_steps: steps of the run.
         count: check-ups in all, about.
     """
     spacing = total_steps
-    steps: set[int] = {0, total_steps}
+    steps = {0, *(round(total_steps ** (k / (count - 1))) for k in range(1, count))}
     while spacing > 1:
         geometric = [0]
         while 2 ** (len(geometric) - 1) < spacing:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fullrank.data.order import Order
 from fullrank.monitor.checkup import SETTLING_STEPS, HeldOut, calibrated, take_vitals
 from fullrank.monitor.modes import ModeMoments, pull_of
 from fullrank.monitor.schedule import TimeBudget, checkup_steps
@@ -30,8 +31,9 @@ CAUSES_OF_NAN = (
 class StepRecord(Callback):
     """Writes loss, spread and speed of every ``every``-th step."""
 
-    def __init__(self, record: Record, every: int, batch_size: int) -> None:
+    def __init__(self, record: Record, every: int, batch_size: int, order: Order) -> None:
         self.record, self.every, self.batch_size = record, every, batch_size
+        self.order = order
         self.since = (0, 0.0)
         self.speed = 0.0
 
@@ -58,11 +60,17 @@ class StepRecord(Callback):
             spread=values["spread"],
             lr=pl_module.lr,
             images_per_second=self.speed,
+            **self._chunk(step),
         )
         # Straight to the trackers: Lightning's own bookkeeping of logged values costs 2 ms a line.
         for logger in trainer.loggers:
             logger.log_metrics(values, step)
             logger.save()
+
+    def _chunk(self, step: int) -> dict[str, int]:
+        """Return the chunk that a step, counted from 1, drew from, if it drew from one."""
+        chunk = self.order.phase(step - 1).chunk
+        return {} if chunk is None else {"chunk": chunk}
 
 
 class FiniteLoss(Callback):
@@ -204,7 +212,7 @@ class Interrupt(Callback):
     """Ctrl-C ends the run after the step in progress; a second one ends it at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.restored = False
         self.before: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -235,7 +243,11 @@ class Interrupt(Callback):
         self.restore()
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Give the signals back to whoever had them.
+
+        Called again it looks after what the trainer gave back since: after an error that is this.
+        """
         for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
+            if not self.restored or signal.getsignal(number) == self._ask:
+                signal.signal(number, handler)
+        self.restored = True

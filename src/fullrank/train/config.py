@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from fullrank.data.settings import Augmentation, DataSettings, resolve_augmentation
+from fullrank.data.stream_settings import IID
 from fullrank.errors import UserError
 from fullrank.models.settings.backbone import BackboneSettings
 from fullrank.models.settings.part import require
@@ -109,7 +110,7 @@ class RunSettings:
         )
 
 
-_NOT_IDENTITY = {
+NOT_IDENTITY = {
     "run": ("device", "devices", "threads", "out", "log_every", "checkpoint_minutes", "logger"),
     "data": ("root", "download", "workers"),
 }
@@ -131,7 +132,7 @@ class Config:
         """Return plain nested values, the settings of ``run`` at the top."""
         named = {
             "recipe": self.recipe.to_dict(),
-            "data": asdict(self.data),
+            "data": self.data.to_dict(),
             "backbone": self.backbone.to_dict(),
             "optimizer": asdict(self.optimizer),
             "checkup": asdict(self.checkup),
@@ -172,10 +173,12 @@ class Config:
     def identity(self) -> str:
         """Return the hash of what decides the result: no paths, device or logging."""
         plain = self.to_dict()
-        for name in _NOT_IDENTITY["run"]:
+        for name in NOT_IDENTITY["run"]:
             del plain[name]
-        for name in _NOT_IDENTITY["data"]:
+        for name in NOT_IDENTITY["data"]:
             del plain["data"][name]
+        if isinstance(self.data.stream, IID):  # as before there were others, so that old runs are
+            del plain["data"]["stream"]  # found again
         text = json.dumps(plain, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

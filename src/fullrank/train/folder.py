@@ -52,7 +52,7 @@ def claim(folder: Path, config: Config) -> bool:
             raise UserError(
                 f"out: {folder} is not empty and not a run. Allowed: a folder that is new or empty."
             )
-        if resolve(read_yaml(there)).identity() != config.identity():
+        if config_in(folder).identity() != config.identity():
             raise UserError(
                 f"out: {folder} holds a run of another configuration. Allowed: a folder that is "
                 "new or empty."
@@ -70,6 +70,15 @@ def claim(folder: Path, config: Config) -> bool:
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     write_whole(folder / CONFIG, text.encode())
     return False
+
+
+def config_in(folder: Path) -> Config:
+    """Read the configuration that a run folder says it is of.
+
+    Raises:
+        UserError: it is missing, cannot be read, or is none of this version.
+    """
+    return resolve(read_yaml(folder / CONFIG))
 
 
 MACHINE_OPTIONS = ("device", "threads", "checkpoint_minutes", "log_every", "logger", "data.root")

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fullrank.data.augment import prepare
 from fullrank.data.settings import Augmentation
+from fullrank.data.shapes import Factors
 from fullrank.data.sources import Images, Source
-from fullrank.measure.probe import knn_probe, linear_probe
+from fullrank.measure.probe import factor_probe, knn_probe, linear_probe
 from fullrank.models.joint_embedding import JointEmbedding
 from fullrank.monitor.checkup import evaluating
 from fullrank.randomness import generator
@@ -35,6 +36,12 @@ class Prober:
         self.train = _labelled(source.train, settings.train)
         self.test = _labelled(source.test, settings.test)
         self.sets = (source.train, source.test)
+        self.factors: tuple[Factors, Factors] | None = None
+        if source.train.factors is not None and source.test.factors is not None:
+            self.factors = (
+                Factors.of(source.train.factors, self.train),
+                Factors.of(source.test.factors, self.test),
+            )
 
     @staticmethod
     def possible(source: Source) -> bool:
@@ -53,7 +60,10 @@ class Prober:
         return torch.cat(parts)
 
     def __call__(self, network: JointEmbedding) -> dict[str, Any]:
-        """Return kNN and linear accuracy with their 95 % intervals, and the conditions."""
+        """Return kNN and linear accuracy with their 95 % intervals, and the conditions.
+
+        Where images were made from known factors, also R² of the continuous ones.
+        """
         train_x = self.features(network, self.sets[0], self.train)
         test_x = self.features(network, self.sets[1], self.test)
         data = (
@@ -79,7 +89,20 @@ class Prober:
                 "linear_interval": [ridge.low, ridge.high],
                 "linear_kind": ridge.kind,
             }
+        if self.factors is not None:
+            result |= self._factors(train_x, test_x)
         return result
+
+    def _factors(self, train_x: Tensor, test_x: Tensor) -> dict[str, Any]:
+        """Return how well each factor that images were made from can be read linearly."""
+        assert self.factors is not None
+        train, test = self.factors
+        found = factor_probe(train_x, train.continuous, test_x, test.continuous)
+        named = {
+            name: linear_probe(train_x, labels, test_x, test.discrete[name]).accuracy
+            for name, labels in train.discrete.items()
+        }
+        return {"factors": found | named, "factors_r2": sum(found.values()) / len(found)}
 
 
 def _labels(images: Images) -> Tensor:

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from fullrank.data.settings import DataSettings, data_family
+from fullrank.data.stream_settings import IID, STREAMS, stream_of
 from fullrank.errors import UserError, unknown_name
 from fullrank.models.settings import FIELDS, Part
 from fullrank.models.settings.backbone import backbone_type
@@ -31,6 +32,7 @@ CHOICES = {
     "recipe": "name",
     **{f"recipe.{f}": "kind" for f in FIELDS},
     "data": "name",
+    "data.stream": "kind",
     "backbone": "name",
 }
 DEFAULTS = {"recipe.name": "simsiam", "data.name": "fashion-mnist", "backbone.name": "conv4"}
@@ -92,7 +94,8 @@ class Chosen:
         if given.get("preset") == "paper" and given.get("backbone.name") is None:
             picked["backbone.name"] = recipe.training.backbone  # the whole protocol was asked for
         full, backbone = backbone_type(str(picked["backbone.name"]))
-        data = DataSettings(name=str(picked["data.name"]))
+        stream = stream_of(str(picked.get("data.stream.kind", IID.kind)))
+        data = DataSettings(name=str(picked["data.name"]), stream=stream)
         data_family(data.name)
         return cls(recipe, parts, data, full, backbone)
 
@@ -109,7 +112,16 @@ class Chosen:
                 f"--{group}.kind", type=str, default=part.kind, help=f"one of: {kinds}"
             )
             _add(parser, type(part), group, asdict(part))
-        _add(parser, DataSettings, "data", asdict(self.data))
+        own = {k: v for k, v in self.data.to_dict().items() if k != "stream"}
+        _add(parser, DataSettings, "data", own, skip={"stream"})
+        stream = self.data.stream
+        parser.add_argument(
+            "--data.stream.kind",
+            type=str,
+            default=stream.kind,
+            help=f"one of: {', '.join(STREAMS)}",
+        )
+        _add(parser, type(stream), "data.stream", asdict(stream))
         _add(parser, self.backbone, "backbone", {"name": self.backbone_name})
         training = self.recipe.training
         _add(parser, Optimizer, "optimizer", asdict(training.optimizer))
@@ -129,12 +141,14 @@ class Chosen:
             settings = {k: v for k, v in values["recipe"][name].items() if k != "kind"}
             parts[name] = type(part)(**settings)
         recipe = replace(self.recipe, **parts)
+        ordered = {k: v for k, v in values["data"]["stream"].items() if k != "kind"}
+        data = values["data"] | {"stream": type(self.data.stream)(**ordered)}
         top = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
         if top["steps"] is None and top["epochs"] is None:
             top["epochs"] = self.recipe.training.epochs
         config = Config(
             recipe=recipe,
-            data=DataSettings(**values["data"]),
+            data=DataSettings(**data),
             backbone=self.backbone(**values["backbone"]),
             optimizer=Optimizer(**values["optimizer"]),
             checkup=CheckupSettings(**values["checkup"]),
@@ -145,8 +159,14 @@ class Chosen:
         return config
 
 
-def _add(parser: Any, settings: type, group: str | None, defaults: Mapping[str, Any]) -> None:
-    parser.add_class_arguments(settings, group, as_group=True)
+def _add(
+    parser: Any,
+    settings: type,
+    group: str | None,
+    defaults: Mapping[str, Any],
+    skip: set[str] | None = None,
+) -> None:
+    parser.add_class_arguments(settings, group, as_group=True, skip=skip)
     prefix = f"{group}." if group else ""
     parser.set_defaults({prefix + key: value for key, value in defaults.items()})
 
@@ -180,14 +200,45 @@ def resolve(given: Mapping[str, Any]) -> Config:
     flat.pop("preset", None)
     if "backbone.name" in flat:
         flat["backbone.name"] = chosen.backbone_name
-    parser = chosen.parser()
-    known = option_names(parser)
+    options = _Options.of(chosen)
     for key in flat:
-        if key not in known:
-            raise _unknown_option(key, known)
+        if key not in options.known:
+            raise _unknown_option(key, options.known)
     with _parser_errors():
-        parsed = parser.parse_object(flat)
-    return chosen.config(parsed.as_dict())
+        parsed = options.parser.parse_object(flat, defaults=False)
+    return chosen.config(_merged(options.defaults, parsed.as_dict()))
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of some choices, kept: to make a parser takes longer than to use it."""
+
+    parser: Any
+    known: list[str]
+    defaults: dict[str, Any]
+
+    @classmethod
+    def of(cls, chosen: Chosen) -> _Options:
+        key = (repr(chosen), chosen.backbone, *(type(part) for part in chosen.parts.values()))
+        if key not in _KEPT:
+            if len(_KEPT) >= 64:
+                _KEPT.clear()
+            parser = chosen.parser()
+            defaults = parser.parse_object({}).as_dict()
+            _KEPT[key] = cls(parser, option_names(parser), defaults)
+        return _KEPT[key]
+
+
+_KEPT: dict[Any, _Options] = {}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with those of ``above`` in place of the same ones ``below``."""
+    merged = dict(below)
+    for key, value in above.items():
+        inner = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if inner else value
+    return merged
 
 
 def resolve_command_line(arguments: Sequence[str]) -> Config:

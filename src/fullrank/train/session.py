@@ -16,7 +16,9 @@ from lightning.pytorch import Trainer
 
 from fullrank.data.augment import Augment
 from fullrank.data.grid import views_grid
+from fullrank.data.order import Order
 from fullrank.data.sources import Source
+from fullrank.data.stream_settings import IID, Once
 from fullrank.errors import UserError
 from fullrank.models.batch_norm import has_batch_norm, synchronise_batch_norm
 from fullrank.models.convolution import make_point_safe
@@ -71,6 +73,7 @@ class Session:
         self.network = self.fresh_network()
         config.recipe.check(config.run.batch_size, self.network.feature_dim)
         self._check_batch_norm()
+        self.order = self._order()
         held_out = generator(self.seed, "held-out")
         chosen = torch.randperm(len(source.test), generator=held_out)[: config.checkup.size]
         self.record = Record(folder, active=is_first_process())
@@ -100,6 +103,24 @@ class Session:
             make_point_safe(network)
         return network.to(memory_format=torch.channels_last)
 
+    def _order(self) -> Order:
+        """Return which images each step shows.
+
+        Raises:
+            UserError: the order does not fit data, run or recipe.
+        """
+        stream, images = self.config.data.stream, self.source.train
+        endless = images.draw is not None
+        order = Order(
+            stream, len(images), self.config.run.batch_size, self.seed, self.steps, endless
+        )
+        if isinstance(stream, Once) and hasattr(self.network.objective, "before_epoch"):
+            raise UserError(
+                f"data.stream: once shows no image again, and recipe {self.config.recipe.name} "
+                "remembers each. Allowed: any other order."
+            )
+        return order
+
     def _check_batch_norm(self) -> None:
         if self.config.run.batch_size == 1 and has_batch_norm(self.network):
             raise UserError(
@@ -121,6 +142,8 @@ class Session:
             "batch_size": self.config.run.batch_size,
             "seed": self.seed,
             "workers": self.config.data.workers,
+            "stream": self.config.data.stream,
+            "total_steps": self.steps,
         }
         module = JointEmbeddingModule(self.network, options, self.config.optimizer, self.steps)
         every = self.config.run.log_every or max(1, self.steps // 200)
@@ -128,7 +151,7 @@ class Session:
         checkups = callbacks.Checkups(self.record, self.held_out, self.config, self.steps)
         if self.config.checkup.probe:
             checkups.probe = self.prober
-        lines = callbacks.StepRecord(self.record, every, self.config.run.batch_size)
+        lines = callbacks.StepRecord(self.record, every, self.config.run.batch_size, self.order)
         checkpoints = callbacks.Checkpoints(self.folder, self.config.run.checkpoint_minutes, finite)
         interrupt = callbacks.Interrupt()
         display = ProgressDisplay(self.config.recipe.title, lines, checkups, every)
@@ -242,6 +265,8 @@ class Session:
             },
             environment=hardware.environment(self.kind, self.precision),
         )
+        if not isinstance(self.config.data.stream, IID):
+            self.record.write("stream", **self.order.to_dict())
         if self.record.active:
             pixels = self.source.train.read(torch.arange(min(8, len(self.source.train))))
             views_grid(

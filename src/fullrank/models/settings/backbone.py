@@ -99,6 +99,42 @@ class MLP(BackboneSettings):
 
 
 @dataclass(frozen=True)
+class Patches(BackboneSettings):
+    """Two layers on each patch, then a linear layer over all of them, each with batch norm.
+
+    It has no pooling, so that it can tell single images apart even when it is small.
+
+    Args:
+        width: channels of the two layers on a patch.
+        patch: side of the patches in pixels.
+        out: dimension of the representation.
+    """
+
+    name: str = "patches"
+    width: int = 8
+    patch: int = 4
+    out: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("width", "patch", "out"):
+            require(getattr(self, name) >= 1, f"backbone.{name}", getattr(self, name), "1 or more")
+
+    def build(self, channels: int, size: int) -> "tuple[nn.Module, int]":
+        from fullrank.models.backbones import patch_network
+
+        require(
+            size % self.patch == 0,
+            "backbone.patch",
+            self.patch,
+            f"a divisor of the views' side, {size} pixels",
+        )
+        return patch_network(channels, size, self.width, self.patch, self.out)
+
+    def describe(self) -> str:
+        return f"patches of {self.patch} (width {self.width})"
+
+
+@dataclass(frozen=True)
 class ResNet(BackboneSettings):
     """A torchvision residual network.
 
@@ -148,6 +184,7 @@ class Timm(BackboneSettings):
 _BACKBONES: dict[str, type[BackboneSettings]] = {
     "conv4": Conv4,
     "mlp": MLP,
+    "patches": Patches,
     **dict.fromkeys(RESNETS, ResNet),
 }
 
