@@ -16,7 +16,7 @@ from fullrank.measure.stream import measure_stream
 from fullrank.measure.table import Reading, read_table
 from fullrank.randomness import generator
 
-GOLDEN = Path(__file__).parents[1] / "tests/golden/li2022"
+GOLDEN = Path(__file__).parents[1] / "src/fullrank/experiments/claims/spectra/li2022"
 EXACT = 1e-6  # relative, where both sides compute in float64
 SINGLE = 1e-4  # where the peer computes in float32
 SAME = "Same definition."

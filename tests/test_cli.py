@@ -43,6 +43,7 @@ def fullrank(*arguments, **options):
         "train vicreg --help",
         "report --help",
         "explain --help",
+        "sweep --help",
         "train simsiam --data digits --steps 3 --print_config",
     ],
 )

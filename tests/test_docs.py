@@ -71,7 +71,7 @@ def test_a_command_line_is_understood(line, capsys, tmp_path, monkeypatch):
     own = "from fullrank.recipes.registry import recipe as known\nrecipe = known('simsiam')\n"
     (tmp_path / "my_recipe.py").write_text(own)  # the reader's
     _, *argv = shlex.split(line, comments=True)
-    if argv in (["train"], ["report"], ["audit"], ["explain"]):  # a mere mention
+    if len(argv) == 1 and argv[0] not in ("recipes", "metrics", "data"):  # a mere mention
         assert exit_code([*argv, "--help"]) == 0
     elif argv[0] == "train":
         resume, rest = split_resume(argv[1:])
@@ -95,6 +95,20 @@ def test_a_command_line_is_understood(line, capsys, tmp_path, monkeypatch):
         from fullrank.recipes.registry import recipe
 
         assert recipe(understood(argv[1:])["recipe"])
+    elif argv[0] == "sweep":
+        from fullrank.experiments.grid import read_grid
+        from fullrank.experiments.sweep_command import parse as read
+
+        grid = ROOT / read(argv[1:])["grid"]
+        assert read_grid(grid).points if grid.exists() else grid.suffix == ".yaml"  # the reader's
+    elif argv[0] == "reproduce":
+        from fullrank.experiments.claims.registry import papers, selected
+        from fullrank.experiments.reproduce_command import parse as asked_for
+
+        asked = asked_for(argv[1:])
+        own = [name for name in asked["papers"] if name.endswith(".py")]  # the reader's
+        if not own:
+            assert selected(papers(asked["papers"] or ["all"]), asked["claims"])
     else:
         assert exit_code(argv) == 0
 
@@ -196,6 +210,21 @@ def test_the_backbone_is_read_as_the_page_says(tiny_run):
     assert scope["features"].shape == (8, scope["encoder"].dim)
 
 
+def test_the_grid_in_the_docs_is_one():
+    from fullrank.experiments.grid import read_grid
+
+    (code,) = blocks(ROOT / "docs/sweep.md", "yaml")
+    grid = read_grid(yaml.safe_load(code))
+    assert len(grid.points) == 24 and not grid.merged
+
+
+def test_the_docs_name_every_column_of_a_sweep():
+    from fullrank.experiments.sweep_table import COLUMNS
+
+    text = (ROOT / "docs/sweep.md").read_text()
+    assert not [name for name in COLUMNS if f"`{name}`" not in text]
+
+
 def test_the_citation_is_of_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0"
@@ -209,3 +238,31 @@ def test_pre_commit_runs_what_make_test_runs():
     makefile = (ROOT / "Makefile").read_text().replace("$(BIN)", ".venv/bin")
     for hook in hooks:
         assert hook["entry"] in makefile
+
+
+def test_the_table_of_claims_is_that_of_the_evidence():
+    from fullrank.experiments.claims.registry import papers
+    from fullrank.experiments.reproduced import claim_head
+    from fullrank.report.claims_table import claims_table, current_table
+    from fullrank.report.reproduction_markdown import read_claims
+
+    evidence = ROOT / "docs/evidence"
+    assert current_table(ROOT / "README.md") == claims_table(evidence, ROOT)
+    # Every claim was judged by the criterion that it has now.
+    for paper in read_claims(evidence).values():
+        kept = {claim["name"]: claim["criterion_hash"] for claim in paper["claims"]}
+        (program,) = papers([paper["paper"]])
+        now = {c.name: claim_head(c, paper["scale"])["criterion_hash"] for c in program.claims}
+        assert kept == now, f"evidence of {paper['paper']} is of other criteria"
+
+
+def test_the_paper_of_the_docs_is_one():
+    from fullrank.experiments.claims.claim import Paper
+
+    (code,) = blocks(ROOT / "docs/reproduce.md", "python")
+    scope: dict = {}
+    exec(code, scope)
+    paper = scope["PAPER"]
+    assert isinstance(paper, Paper)
+    for arm in paper.claims[0].arms("cpu", [0]).values():
+        assert arm[0].run.steps == 300

@@ -16,7 +16,7 @@ import fullrank
 from fullrank.cli import main
 from fullrank.errors import UserError
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "li2022"
+GOLDEN = Path(fullrank.__file__).parent / "experiments" / "claims" / "spectra" / "li2022"
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

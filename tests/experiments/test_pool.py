@@ -1,7 +1,10 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,8 +30,8 @@ def who(job):
 
 
 def sleep_and_tell(folder):
-    (folder / f"{os.getpid()}.started").touch()
     try:
+        (folder / f"{os.getpid()}.started").touch()
         time.sleep(60)
     except KeyboardInterrupt:
         (folder / f"{os.getpid()}.stopped").touch()
@@ -92,3 +95,55 @@ def test_workers_below_one_are_refused(workers):
 
 def test_by_default_there_is_a_process_for_every_core():
     assert check_workers(None) == len(os.sched_getaffinity(0))
+
+
+def die_once(path):
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
+
+
+def test_a_job_whose_process_died_has_another_try(tmp_path):
+    jobs = [tmp_path / "a", tmp_path / "b"]
+    found = list(outcomes(die_once, jobs, 2, preload=(), retries=1))
+    assert sorted(o.index for o in found) == [0, 1]
+    assert [o.value for o in found] == ["alive", "alive"]
+    (tried,) = outcomes(square_or_end, ["die"], 1, preload=(), retries=1)
+    assert tried.status == "failed" and "signal 9" in tried.error
+
+
+def test_who_watches_is_told_what_is_being_done():
+    seen = []
+    found = list(outcomes(who, range(4), 2, preload=(), watch=seen.append))
+    assert len(found) == 4
+    assert {index for now in seen for index in now} == {0, 1, 2, 3}
+    assert all(1 <= len(now) <= 2 for now in seen)
+
+
+OWNER = """
+import sys
+from pathlib import Path
+from fullrank.experiments.pool import outcomes
+from test_pool import sleep_and_tell
+
+if __name__ == "__main__":
+    list(outcomes(sleep_and_tell, [Path(sys.argv[1])], 1, preload=()))
+"""
+
+
+def test_processes_stop_when_the_one_that_gives_the_jobs_is_killed(tmp_path):
+    script = tmp_path / "owner.py"
+    script.write_text(OWNER)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment) as owner:
+        while not (started := list(tmp_path.glob("*.started"))):
+            assert owner.poll() is None
+            time.sleep(0.01)
+        owner.kill()
+    stopped = started[0].with_suffix(".stopped")
+    for _ in range(3000):
+        if stopped.exists():
+            break
+        time.sleep(0.01)
+    assert stopped.exists()

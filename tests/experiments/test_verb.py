@@ -17,7 +17,8 @@ def test_theory_alone_trains_nothing_and_is_a_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = []
     done = fullrank.explain("simclr", theory=True, show_theory=said.extend)
-    assert done.folder == default_folder("simclr", "cpu", quick=False)
+    assert done.folder == default_folder("simclr", "cpu", theory=True)
+    assert done.folder != default_folder("simclr", "cpu")
     assert not (tmp_path / "runs").exists()
     found = json.loads((done.folder / "explanation.json").read_text())
     assert found == done.found and found["cells"] == []
@@ -52,6 +53,14 @@ def test_what_cannot_be_explained_is_refused_before_any_run(options, message, tm
     with pytest.raises(UserError, match=message):
         fullrank.explain(**{"recipe": "simsiam", "out": tmp_path / "out", **options})
     assert not (tmp_path / "runs").exists()
+
+
+def test_theory_alone_does_not_replace_an_explanation_with_runs(tmp_path):
+    kept = json.dumps({"recipe": "simclr", "cells": [{"id": "simclr"}]})
+    (tmp_path / "explanation.json").write_text(kept)
+    with pytest.raises(UserError, match="holds an explanation with runs"):
+        fullrank.explain("simclr", theory=True, out=tmp_path)
+    assert (tmp_path / "explanation.json").read_text() == kept
 
 
 def test_the_command_says_the_same(tmp_path, capsys):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import fullrank
 from fullrank.measure.moments import moments_of
 from fullrank.measure.spectrum import (
     RESOLUTION,
@@ -27,7 +28,7 @@ from fullrank.measure.spectrum import (
 from fullrank.measure.vitals import vital_signs
 from fullrank.randomness import generator
 
-FOLDER = Path(__file__).parents[1] / "golden" / "li2022"
+FOLDER = Path(fullrank.__file__).parent / "experiments" / "claims" / "spectra" / "li2022"
 
 # Computed from the files in NumPy, independently of this library. Share of ImageNet: AUC, AUC
 # without dead directions, dead directions, effective rank of σ, the same with RankMe's 1e-7 added

@@ -52,6 +52,7 @@ class Features(Subject):
             )
         self.what, self.kind, self.model, self.options = what, kind, model, options
         self.pictures = pictures
+        self.data_key = None if pictures is None else pictures.data_key
         self.device = torch.device(accelerator(RunSettings(device=options.device)))
         if options.threads is not None:
             torch.set_num_threads(options.threads)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fullrank.audit.ranking import DEFAULT, Ranked
 from fullrank.audit.unfinished import Failure
+from fullrank.measure.forecast import Forecast
 from fullrank.measure.table import Reading
 from fullrank.measure.verdict import Verdict
 from fullrank.measure.vitals import VitalSigns
@@ -65,11 +66,13 @@ class Audit:
         what: as it was named.
         kind: ``embeddings``, ``run``, ``checkpoint`` or ``model``.
         layers: by name, taps in the order of the network, then its backbone and embedding.
+        forecast: of the probe accuracy of the main layer; None where rows are no samples.
     """
 
     what: str
     kind: str
     layers: dict[str, LayerAudit]
+    forecast: Forecast | None = None
 
     @property
     def main(self) -> LayerAudit:
@@ -85,6 +88,8 @@ class Audit:
         """Return plain values, ready for JSON: the main layer's, and all under ``layers``."""
         found = {"what": self.what, "kind": self.kind, **self.main.to_dict()}
         found["verdict"] = {name: verdict.to_dict() for name, verdict in self.verdict.items()}
+        if self.forecast is not None:
+            found["forecast"] = self.forecast.to_dict()
         if len(self.layers) > 1:
             found["layers"] = {name: layer.to_dict() for name, layer in self.layers.items()}
         return found

@@ -14,6 +14,7 @@ from fullrank.data.augment import Augment, prepare
 from fullrank.data.settings import Augmentation, DataSettings, resolve_augmentation
 from fullrank.data.sources import load_source
 from fullrank.errors import UserError
+from fullrank.measure.forecast import data_key
 from fullrank.randomness import derive_seed, generator
 
 # Views are drawn for so many images at once, however many pass a model, as a check-up draws them.
@@ -36,6 +37,7 @@ class Pictures:
 
     def __init__(self, settings: DataSettings, options: Options) -> None:
         self.options = options
+        self.data_key = data_key(settings.name, settings.label, options.size or settings.size)
         if options.split == "test":
             settings = replace(settings, limit=1)  # training images are not shown: load one
         self.source = load_source(settings)

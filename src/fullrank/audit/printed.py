@@ -41,6 +41,9 @@ def print_audits(audits: Audits, console: Console | None = None, every_layer: bo
                 console.print(f"  {sentence}", markup=False)
         if unnoticed:
             console.print(f"healthy, too: {', '.join(unnoticed)}", markup=False)
+        if audit.forecast is not None:
+            said = " ".join(audit.forecast.sentences())
+            console.print(f"forecast without labels: {said}", markup=False)
         shown = audit.layers.values() if every_layer else [audit.main]
         for layer in shown:
             flags = list(dict.fromkeys(f for r in layer.metrics.values() for f in r.flags))

@@ -100,11 +100,13 @@ class Subject(ABC):
         conventions: how the rows came about: dtype, pooling, level, views, mode, weights, trust;
             ``excluded`` (bad rows left out) and ``tokens`` (rows a sample, by layer, at token
             levels) stand there once ``blocks`` has been gone through.
+        data_key: what the forecaster calls the data; None where it cannot be known.
     """
 
     what: str
     kind: str
     conventions: dict[str, Any]
+    data_key: str | None = None
 
     @property
     @abstractmethod

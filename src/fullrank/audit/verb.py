@@ -15,6 +15,7 @@ from fullrank.audit.ranking import CRITERIA, DEFAULT, rank
 from fullrank.audit.subject import Options, Subject
 from fullrank.audit.unfinished import Attempts, AuditError, AuditInterrupted
 from fullrank.errors import UserError, unknown_name
+from fullrank.measure.forecast import Forecast, forecast
 from fullrank.measure.stream import Precision
 from fullrank.measure.table import Conventions, Reading
 from fullrank.measure.verdict import judge
@@ -121,7 +122,8 @@ def audit(
                     )
                     for name, layer in layers.items()
                 }
-                audits.append(Audit(subject.what, subject.kind, audited))
+                found_one = Audit(subject.what, subject.kind, audited)
+                audits.append(replace(found_one, forecast=_forecast(opened, found_one.main)))
                 if drift and place == 0:
                     first = drawn(subject, layers)
                 elif drift:
@@ -157,6 +159,14 @@ def _twin(
 
 def _criteria(audit: Audit) -> tuple[str, dict[str, Reading], bool]:
     return audit.what, audit.main.metrics, audit.main.verdict.kind == "complete collapse"
+
+
+def _forecast(subject: Subject, layer: LayerAudit) -> Forecast | None:
+    """Forecast the probe accuracy of the main layer, whose rows must be held-out samples."""
+    said = layer.conventions
+    if said.get("level") != "sample" or said.get("split", "test") != "test":
+        return None
+    return forecast(layer.vitals, subject.data_key)
 
 
 def _check(conventions: Conventions) -> None:

@@ -11,13 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from fullrank.errors import UserError
+from fullrank.errors import UserError, unknown_name
+from fullrank.measure.forecast import Forecast, forecast
 from fullrank.measure.verdict import Verdict, judge
 from fullrank.monitor.checkup import SETTLING_STEPS
 from fullrank.monitor.pace import Pace
 from fullrank.monitor.probe_set import Forward, ProbeSet
 from fullrank.monitor.probing import measure_taps
-from fullrank.monitor.readings import batch_readings, flat_readings
+from fullrank.monitor.readings import (
+    BACKBONE,
+    batch_readings,
+    flat_readings,
+    forecast_readings,
+)
 from fullrank.monitor.streaming import CurrentRows, read_current
 from fullrank.monitor.taps import Pool, Taps, parse_taps, pooled, rows_of, tapped_module, unwrapped
 from fullrank.monitor.undisturbed import device_of
@@ -53,6 +59,8 @@ class Monitor:
         calibrate: whether in the first ``SETTLING_STEPS`` steps batch norms are measured with the
             statistics of the probe set instead of their initial ones.
         rows: rows of a training batch that batch statistics are computed from.
+        data: the data set of the probe, if it is one that the forecaster was fitted on; see
+            :meth:`forecast`.
 
     Raises:
         UserError: an argument is outside of what it may be.
@@ -81,6 +89,7 @@ class Monitor:
         forward: Forward | None = None,
         calibrate: bool = True,
         rows: int = 256,
+        data: str | None = None,
     ) -> None:
         if not 0 < budget <= 1:
             raise UserError(f"budget: {budget} given; allowed: a share above 0, at most 1.")
@@ -91,7 +100,7 @@ class Monitor:
         self.taps = parse_taps(taps)
         self.probe = None if probe is None else ProbeSet(probe, forward)
         self.pool, self.shards, self.seed = pool, shards, seed
-        self.calibrate, self.rows = calibrate, rows
+        self.calibrate, self.rows, self.data = calibrate, rows, data
         self.pace = Pace(budget, total_steps)
         self.history: list[dict[str, Any]] = []
         self.steps = 0
@@ -222,9 +231,33 @@ class Monitor:
         Returns:
             ``fullrank/LAYER/METRIC`` of the check-up, with ``/change``, ``/drawdown`` and
             ``/error`` (see :func:`fullrank.monitor.readings.flat_readings`), and
-            ``fullrank/LAYER/batch/METRIC`` of the batch.
+            ``fullrank/LAYER/batch/METRIC`` of the batch; of a layer called ``backbone`` what
+            :meth:`forecast` says, as ``fullrank/backbone/forecast/...``.
         """
-        return flat_readings(self.history) | batch_readings(read_current(self._current))
+        said = {}
+        if self.history and BACKBONE in self.history[-1]["layers"]:
+            said = forecast_readings(BACKBONE, self.forecast(BACKBONE))
+        return flat_readings(self.history) | said | batch_readings(read_current(self._current))
+
+    def forecast(self, layer: str, labelled: int | None = None) -> Forecast:
+        """Forecast the probe accuracy of a layer from the last check-up, without labels.
+
+        The forecaster was fitted on the outputs of backbones. An accuracy is told for the data sets
+        that it was fitted on, where ``Monitor(data=...)`` names one of them.
+
+        Args:
+            layer: that was measured.
+            labelled: images that a probe would be fitted on; by default as in most training runs.
+
+        Raises:
+            UserError: there was no check-up, or none of this layer.
+        """
+        if not self.history:
+            raise UserError("forecast: no check-up was taken; call check_up() or step() first.")
+        layers = self.history[-1]["layers"]
+        if layer not in layers:
+            raise unknown_name("layer", layer, layers)
+        return forecast(layers[layer], self.data, labelled)
 
     def verdict(self) -> dict[str, Verdict]:
         """Judge each layer by the last check-up, against the first and the run's own peak.

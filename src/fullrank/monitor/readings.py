@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fullrank.measure.forecast import Forecast
+
 # Names of metrics, and where vital signs have them.
 METRICS = {
     "spread": "spread",
@@ -17,6 +19,8 @@ METRICS = {
     "alignment": "alignment",
 }
 PREFIX = "fullrank"
+# The layer whose probe accuracy is forecast without being asked.
+BACKBONE = "backbone"
 
 
 def flat_readings(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -47,6 +51,23 @@ def _numbers(history: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]
             yield f"{key}/drawdown", (peak - value) / peak if peak > 0 else 0.0
             if metric in signs.get("errors", {}):
                 yield f"{key}/error", float(signs["errors"][metric])
+
+
+def forecast_readings(layer: str, forecast: Forecast) -> dict[str, float]:
+    """Return a forecast as flat numbers.
+
+    Returns:
+        ``fullrank/LAYER/forecast/standing``, and with an accuracy told
+        ``fullrank/LAYER/forecast/PROBE`` with ``/low`` and ``/high``; nothing that it abstains
+        from.
+    """
+    key = f"{PREFIX}/{layer}/forecast"
+    found = {} if forecast.standing is None else {f"{key}/standing": forecast.standing}
+    for probe, accuracy in forecast.expected.items():
+        found[f"{key}/{probe}"] = accuracy.value
+        found[f"{key}/{probe}/low"] = accuracy.low
+        found[f"{key}/{probe}/high"] = accuracy.high
+    return found
 
 
 def batch_readings(layers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fullrank.measure.forecast import data_key, forecast
 from fullrank.measure.verdict import judge, judge_loss
 from fullrank.monitor.checkup import calibrated
 from fullrank.train.encoder import save_encoder
@@ -23,6 +24,7 @@ def conclude(session: Session, fitted: Fitted) -> dict[str, Any]:
     _probe(session, fitted.step)
     verdict = _judge(session)
     session.record.write("verdict", **verdict)
+    session.record.write("forecast", **_forecast(session))
     session.record.write(
         "end",
         step=fitted.step,
@@ -53,3 +55,14 @@ def _judge(session: Session) -> dict[str, Any]:
     losses = [e["loss"] for e in events if e["event"] == "step"]
     verdict["loss"] = judge_loss(losses, session.collapsed_loss())
     return verdict
+
+
+def _forecast(session: Session) -> dict[str, Any]:
+    """Forecast the backbone's probe accuracy from the last check-up, which saw no label."""
+    last, data = session.record.last("checkup"), session.config.data
+    assert last is not None
+    labelled = None if session.prober is None else len(session.prober.train)
+    found = forecast(
+        last["layers"]["backbone"], data_key(data.name, data.label, data.size), labelled
+    )
+    return {"step": last["step"], "layer": "backbone", **found.to_dict()}

@@ -27,7 +27,7 @@ def plain(value: Any) -> Any:
 
 
 # What ends a run, or this part of it; after a resume the earlier ones no longer hold.
-_ENDINGS = frozenset({"verdict", "interrupt", "stop", "end"})
+_ENDINGS = frozenset({"verdict", "forecast", "interrupt", "stop", "end"})
 
 
 def current(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
