@@ -10,7 +10,7 @@ import fullrank.audit
 import fullrank.report
 import fullrank.train  # noqa: F401
 from fullrank.errors import UserError
-from fullrank.verbs import audit, explain, load_encoder, report, train
+from fullrank.verbs import audit, explain, load_encoder, report, reproduce, sweep, train
 
 if TYPE_CHECKING:
     from fullrank.monitor.monitor import Monitor
@@ -23,6 +23,8 @@ __all__ = [
     "explain",
     "load_encoder",
     "report",
+    "reproduce",
+    "sweep",
     "train",
 ]
 

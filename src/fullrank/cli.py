@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fullrank import __version__
 from fullrank.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
+    from fullrank.train.config import Config
     from fullrank.train.run import Run
 
 USAGE = """\
@@ -23,7 +24,9 @@ commands:
   train RECIPE    train a published method; vital signs live, verdict and report at the end
   audit WHAT...   measure and judge what exists: embeddings, checkpoints, models; rank several
   explain RECIPE  what holds a method up: theory, then each mechanism removed in turn
-  report RUN...   draw run folders, or an explanation, as one self-contained HTML page
+  reproduce PAPER judge a paper's claims: each a program, with its evidence and its verdict
+  sweep GRID      many runs: a grid of settings with seeds, on all cores or a Ray cluster
+  report RUN...   draw run folders, an explanation, or a sweep, as one self-contained HTML page
   recipes         list the methods; with a name, show one; with two, their difference
   metrics         list the metrics; with a name, show one
   data            list the data sets
@@ -39,6 +42,8 @@ examples:
   fullrank audit features.npy
   fullrank audit timm/resnet18 timm/resnet34 --data fashion-mnist
   fullrank explain simsiam --quick
+  fullrank reproduce tian2021
+  fullrank sweep grid.yaml
   fullrank report runs/*
 """
 
@@ -89,6 +94,8 @@ def _main(argv: list[str]) -> int:
         "train": _train,
         "audit": _audit,
         "explain": _explain,
+        "reproduce": _reproduce,
+        "sweep": _sweep,
         "report": _report,
         "metrics": _metrics,
         "recipes": _recipes,
@@ -123,13 +130,18 @@ def _train(argv: list[str]) -> int:
 
 def _train_run(argv: list[str]) -> int:
     from fullrank.train.folder import config_of
-    from fullrank.train.process import is_first_process
     from fullrank.train.resolve import resolve_command_line, split_resume
-    from fullrank.verbs import report
 
     resume, rest = split_resume(argv)
     config = resolve_command_line(rest) if resume is None else config_of(resume, rest)
+    return _trained(config, resume)
+
+
+def _trained(config: Config, resume: Path | None) -> int:
+    """Train a configuration and print what came of it."""
+    from fullrank.train.process import is_first_process
     from fullrank.train.run import run
+    from fullrank.verbs import report
 
     done = run(config, resume, announce=lambda text: print(text, file=sys.stderr, flush=True))
     if not is_first_process():
@@ -163,6 +175,7 @@ def print_verdict(run: Run) -> None:
     """Print the verdict of a run with its evidence, and its probes beside the random network's."""
     from rich.console import Console
 
+    from fullrank.measure.forecast_words import sentences
     from fullrank.train.record import Record
 
     console = Console(highlight=False, soft_wrap=True)
@@ -182,6 +195,9 @@ def print_verdict(run: Run) -> None:
     skipped = [e["text"] for e in events if e["event"] == "warning" and "skipped" in e["text"]]
     if skipped:
         console.print(f"[bold]data:[/bold] {len(skipped)} unreadable image(s), named in the record")
+    for sentence in sentences(next((e for e in reversed(events) if e["event"] == "forecast"), {})):
+        console.print("[bold]forecast without labels:[/bold]", end=" ")
+        console.print(sentence, markup=False)
     probes = {e["network"]: e for e in events if e["event"] == "probe"}
     if {"run", "random-init"} <= probes.keys():
         for name in ("knn", "linear"):
@@ -277,6 +293,82 @@ def _explain(argv: list[str]) -> int:
         print_cells(done.found["cells"])
     print(f"page: {done.page}")
     return 0
+
+
+def _reproduce(argv: list[str]) -> int:
+    from fullrank.experiments import reproduce_command as command
+
+    if _asks_help(argv):
+        print(command.parser().format_help(), end="")
+        return 0
+    given = command.parse(argv)
+    as_json = given.pop("json")
+    names, hash_, print_config = given.pop("papers"), given.pop("run"), given.pop("print_config")
+    if given.pop("list"):
+        print(command.listing(names, as_json))
+        return 0
+    if hash_ is not None:
+        return _one_run(hash_, names, given, print_config)
+    from fullrank.experiments.command import watching
+    from fullrank.verbs import reproduce
+
+    def judged(paper: Mapping[str, Any], claim: Mapping[str, Any]) -> None:
+        if not as_json:
+            command.print_claim(claim)
+
+    with watching() as progress:
+        done = reproduce(*names, **given, progress=progress, judged=judged)
+    if as_json:
+        import json
+
+        print(json.dumps(done.found, indent=1, allow_nan=False, ensure_ascii=False))
+    else:
+        command.print_table(done.found)
+        for page in done.pages:
+            print(f"page: {page}")
+    return 1 if done.failed else 0
+
+
+def _one_run(hash_: str, papers: list[str], given: Mapping[str, Any], print_config: bool) -> int:
+    """Print the configuration of one run of the claims, or train it."""
+    from fullrank.experiments.reproduce_command import config_text
+    from fullrank.experiments.reproduction import find_run, planned
+
+    which = {name: given[name] for name in ("claims", "scale", "seeds")}
+    config, uses = find_run(planned(papers or ["all"], **which), hash_)
+    if print_config:
+        print(config_text(config))
+        return 0
+    from fullrank.experiments.stored import folder_of, placed, state
+
+    print("\n".join(uses), file=sys.stderr)
+    config = placed(config, Path(given["runs"]))
+    folder = folder_of(config)
+    return _trained(config, folder if state(folder) == "unfinished" else None)
+
+
+def _sweep(argv: list[str]) -> int:
+    from fullrank.experiments.sweep_command import parse, parser, print_sweep, watching
+
+    if _asks_help(argv):
+        print(parser().format_help(), end="")
+        return 0
+    given = parse(argv)
+    as_json = given.pop("json")
+    from fullrank.verbs import sweep
+
+    with watching() as shown:
+        done = sweep(given.pop("grid"), **given, progress=shown.progress, watch=shown.watch)
+    if as_json:
+        import json
+
+        print(json.dumps(done.found, indent=1, allow_nan=False, ensure_ascii=False))
+    else:
+        print_sweep(done)
+        if done.results is not None:
+            print(f"results: {done.results}")
+        print(f"page: {done.page}")
+    return 1 if done.failed else 0
 
 
 def _metrics(argv: list[str]) -> int:

@@ -12,6 +12,9 @@ from fullrank.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from fullrank.audit.verb import Announce, Audits
     from fullrank.experiments.progress import Progress
+    from fullrank.experiments.reproduce import Reproduction
+    from fullrank.experiments.reproduction import Judged
+    from fullrank.experiments.sweep import Sweep, Watch
     from fullrank.experiments.verb import Explanation, ShowTheory
     from fullrank.recipes.recipe import Recipe
     from fullrank.train.encoder import Encoder
@@ -86,31 +89,38 @@ def _reported(done: Run) -> Run:
 
 
 def report(*runs: str | Path, out: str | Path | None = None) -> Path:
-    """Draw one or several runs, or an explanation, as one self-contained HTML page.
+    """Draw one or several runs, an explanation, or a sweep, as one self-contained HTML page.
 
     Args:
-        *runs: run folders, several of which are overlaid; or the folder of one explanation.
+        *runs: run folders, several of which are overlaid; or the folder of one explanation, or of
+            one sweep.
         out: the page's path; by default ``report.html`` in the first run folder, or
-            ``explanation.html`` beside the explanation.
+            ``explanation.html`` beside the explanation, or ``sweep.html`` beside the sweep.
 
     Returns:
         The page's path.
 
     Raises:
-        UserError: a folder is neither, or an explanation is among several.
+        UserError: a folder is none of these, or an explanation or a sweep is among several.
     """
     from fullrank.report.explanation_page import is_explanation, write_explanation
     from fullrank.report.page import report as draw
+    from fullrank.report.sweep_page import is_sweep, write_sweep
 
-    explanations = [folder for folder in runs if is_explanation(folder)]
-    if not explanations:
-        return draw(list(runs), out)
-    if len(runs) > 1:
-        raise UserError(
-            f"runs: {explanations[0]} is an explanation, given with others. Allowed: run folders, "
-            "or one explanation."
-        )
-    return write_explanation(explanations[0], out)
+    for what, is_one, write in (
+        ("an explanation", is_explanation, write_explanation),
+        ("a sweep", is_sweep, write_sweep),
+    ):
+        found = [folder for folder in runs if is_one(folder)]
+        if found and len(runs) > 1:
+            one = what.split()[1]
+            raise UserError(
+                f"runs: {found[0]} is {what}, given with others. Allowed: run folders, or one "
+                f"{one}."
+            )
+        if found:
+            return write(found[0], out)
+    return draw(list(runs), out)
 
 
 def explain(
@@ -170,6 +180,148 @@ def explain(
         show_theory=show_theory,
     )
     return Explanation(folder, found, write_explanation(folder))
+
+
+def reproduce(
+    *papers: str,
+    claims: Sequence[str] | None = None,
+    scale: str = "cpu",
+    seeds: int | Sequence[int] | None = None,
+    workers: int | None = None,
+    engine: str = "auto",
+    ray: str | None = None,
+    gpus: float = 0.0,
+    runs: str | Path = "runs",
+    out: str | Path | None = None,
+    evidence: str | Path | None = None,
+    table: str | Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    judged: Judged | None = None,
+) -> Reproduction:
+    """Judge the claims of papers, each by a criterion that was fixed before its runs.
+
+    Finished runs are found in the store, not repeated. Whatever ends this early loses nothing:
+    the same call goes on where it stopped.
+
+    Args:
+        *papers: names of papers (``fullrank reproduce --list``), or ``all``.
+        claims: names of claims; by default all of these papers.
+        scale: ``cpu`` (small networks, minutes) or ``paper`` (the published protocol).
+        seeds: of the runs of every condition, or how many: 0, 1, …; by default each claim's own.
+        workers: runs at a time; by default one a core.
+        engine: what carries the runs out: ``ray``, ``pool``, or ``auto``: Ray if it is installed.
+        ray: address of a Ray cluster; None is this machine.
+        gpus: GPUs a run, or the share of one that it has, for Ray.
+        runs: the run store, where finished runs are found.
+        out: folder of the results; by default ``reproductions``.
+        evidence: folder for small Markdown pages with figures, and ``claims.json``; none by
+            default.
+        table: Markdown file that has the table of all claims between its markers; needs
+            ``evidence``.
+        progress: is told after every run where things stand.
+        judged: is told after every claim.
+
+    Returns:
+        The folder, what the papers' files in it hold, and the pages.
+
+    Raises:
+        UserError: a name is not known (the nearest are given), a number is not allowed, labels are
+            missing for a claim that probes, or a folder cannot be written.
+    """
+    from fullrank.experiments.reproduce import Reproduction, default_folder, reproduce
+    from fullrank.report.claims_table import check_table, write_table
+    from fullrank.report.reproduction_markdown import check_drawing, write_evidence
+    from fullrank.report.reproduction_page import write_reproduction
+
+    if table is not None:
+        if evidence is None:
+            raise UserError("table: given without evidence, whose claims it shows. Give both.")
+        check_table(Path(table))
+    if evidence is not None:
+        check_drawing()
+    folder = Path(out) if out is not None else default_folder(scale)
+
+    def drawn(paper: Mapping[str, Any], claim: Mapping[str, Any]) -> None:
+        write_reproduction(paper, folder / f"{paper['paper']}.html")
+        if judged is not None:
+            judged(paper, claim)
+
+    folder, found = reproduce(
+        papers,
+        claims=claims,
+        scale=scale,
+        seeds=seeds,
+        workers=workers,
+        engine=engine,
+        ray=ray,
+        gpus=gpus,
+        runs=runs,
+        out=folder,
+        progress=progress,
+        judged=drawn,
+    )
+    pages = [folder / f"{paper}.html" for paper in found]
+    if evidence is not None:
+        pages += write_evidence(found, Path(evidence))
+        if table is not None:
+            write_table(Path(table), Path(evidence))
+    return Reproduction(folder, found, tuple(pages))
+
+
+def sweep(
+    grid: str | Path | Mapping[str, Any],
+    *,
+    runs: str | Path = "runs",
+    workers: int | None = None,
+    engine: str = "auto",
+    ray: str | None = None,
+    gpus: float = 0,
+    out: str | Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
+) -> Sweep:
+    """Run every point of a grid of settings, with every seed.
+
+    Finished runs are found in the store, interrupted ones gone on with, failed ones named. Whatever
+    ends this early loses at most what came after each run's last checkpoint: the same call goes on.
+
+    Args:
+        grid: path of a grid file (YAML), or what one holds: ``base``, ``grid``, ``sets``, ``seeds``
+            (:func:`fullrank.experiments.grid.read_grid`).
+        runs: the run store.
+        workers: runs at a time, each on its share of the cores; by default one a core.
+        engine: ``ray``, ``pool`` (processes of this machine), or ``auto``: Ray if it is installed.
+        ray: address of a Ray cluster, whose machines share the store's disk; by default Ray runs on
+            this machine.
+        gpus: share of a GPU that each run has, for Ray.
+        out: folder of the results; by default ``sweeps/NAME`` of the grid's file.
+        progress: is told after every run where things stand.
+        watch: is shown all runs about once a second.
+
+    Returns:
+        The folder, what ``sweep.json`` in it holds, the page, and the Parquet file.
+
+    Raises:
+        UserError: the grid is empty, has an unknown setting (the nearest are given) or a value that
+            is not allowed; the cluster does not answer; or a folder cannot be written. All before
+            anything is trained.
+    """
+    from fullrank.experiments.sweep import Sweep, sweep
+    from fullrank.experiments.sweep_table import results_in
+    from fullrank.report.sweep_page import write_sweep
+
+    folder, found = sweep(
+        grid,
+        runs=runs,
+        workers=workers,
+        engine=engine,
+        ray=ray,
+        gpus=gpus,
+        out=out,
+        progress=progress,
+        watch=watch,
+    )
+    return Sweep(folder, found, write_sweep(folder), results_in(folder))
 
 
 def audit(

@@ -100,7 +100,7 @@ def watching() -> Iterator[Callable[[Progress], None]]:
     if not console.is_terminal:
 
         def line(now: Progress) -> None:
-            left = "" if now.remaining is None else f", {_minutes(now.remaining)} left"
+            left = "" if now.remaining is None else f", {minutes(now.remaining)} left"
             print(f"{now.done}/{now.total}{left}: {now.text}", file=sys.stderr, flush=True)
 
         yield line
@@ -110,13 +110,14 @@ def watching() -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("theory", total=None)
 
         def redraw(now: Progress) -> None:
-            left = "" if now.remaining is None else f"{_minutes(now.remaining)} left · "
+            left = "" if now.remaining is None else f"{minutes(now.remaining)} left · "
             bar.update(task, total=now.total, completed=now.done, description=left + now.text)
 
         yield redraw
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """Write a time: 75 s, 12 min 05 s."""
     whole = round(seconds)
     return f"{whole} s" if whole < 90 else f"{whole // 60} min {whole % 60:02d} s"
 

@@ -11,12 +11,12 @@ from typing import Any
 from fullrank.data.settings import DataSettings
 from fullrank.errors import UserError, unknown_name
 from fullrank.experiments.cells import Cell, cells, scale_for
+from fullrank.experiments.engine import Ended, carry_out
 from fullrank.experiments.measured import agreement, measured
-from fullrank.experiments.pool import check_workers, outcomes
+from fullrank.experiments.pool import check_workers
 from fullrank.experiments.progress import Clock, Progress
 from fullrank.experiments.scale import Scale, data_settings
-from fullrank.experiments.stored import folder_of, placed, read, state, why_stopped
-from fullrank.experiments.training import train_one
+from fullrank.experiments.stored import folder_of
 from fullrank.recipes.recipe import Recipe
 from fullrank.recipes.registry import recipe as find_recipe
 from fullrank.train.config import Config
@@ -77,32 +77,28 @@ def explain_runs(
     page = _Page(base, chosen, every_seed, scale, settings, quick, out)
     page.head |= head or {}
     # All cells once before any of them twice, so that an early end has something of each.
-    jobs = [
-        (cell.id, placed(cell.config(scale, settings, seed), runs))
-        for seed in every_seed
-        for cell in chosen
-    ]
-    waiting = []
-    for cell_id, config in jobs:
-        known = _known(config)
-        if known is None:
-            waiting.append((cell_id, config))
-        else:
-            page.add(cell_id, known)
-    clock = page.clock = Clock(len(jobs), len(jobs) - len(waiting))
-    found = page.write()
-    if progress is not None:
-        progress(clock.now(f"{clock.found} of {len(jobs)} runs found"))
+    jobs = [(cell.id, cell.config(scale, settings, seed)) for seed in every_seed for cell in chosen]
+
+    def tell(now: Progress) -> None:
+        page.write()
+        if progress is not None:
+            progress(now)
+
     # Closed at once whatever comes, so that no process goes on behind the caller's back.
-    with closing(outcomes(train_one, [config for _, config in waiting], workers)) as ended:
-        for outcome in ended:
-            cell_id, config = waiting[outcome.index]
-            page.add(cell_id, _row(config, "failed", outcome.error) | (outcome.value or {}))
-            clock.count(failed=outcome.error is not None)
-            found = page.write()
-            if progress is not None:
-                progress(clock.now(_words(cell_id, config, outcome.value, outcome.error)))
-    return found
+    with closing(
+        carry_out(
+            [config for _, config in jobs],
+            runs=runs,
+            workers=workers,
+            engine="pool",
+            progress=tell,
+            describe=lambda ended: _words(jobs[ended.index][0], ended),
+        )
+    ) as every:
+        for ended in every:
+            row = _row(ended.config, ended.status, ended.error)
+            page.add(jobs[ended.index][0], row | (ended.value or {}))
+    return page.written
 
 
 def write_head(recipe: Recipe, head: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -115,7 +111,15 @@ def write_head(recipe: Recipe, head: Mapping[str, Any], out: Path) -> dict[str, 
 
     Returns:
         What the file holds.
+
+    Raises:
+        UserError: an explanation with runs is there, which this would replace.
     """
+    there = out / EXPLANATION
+    if there.exists() and json.loads(there.read_text()).get("cells"):
+        raise UserError(
+            f"out: {out} holds an explanation with runs. Allowed for theory alone: another folder."
+        )
     found: dict[str, Any] = plain({**_names(recipe), **head, "cells": []})
     _write(found, out)
     return found
@@ -173,20 +177,9 @@ def _row(config: Config, status: str, error: str | None = None) -> dict[str, Any
     }
 
 
-def _known(config: Config) -> dict[str, Any] | None:
-    """Return the row of a run that is in the store already; None if it is still to be made."""
-    folder = folder_of(config)
-    there = state(folder)
-    if there == "finished":
-        return _row(config, "found") | read(folder)
-    if there == "stopped":
-        return _row(config, "failed", why_stopped(folder))
-    return None
-
-
-def _words(cell: str, config: Config, value: Any, error: str | None) -> str:
-    found = error if value is None else value["verdict"]["embedding"]
-    return f"{cell}, seed {config.run.seed}: {found}"
+def _words(cell: str, ended: Ended) -> str:
+    found = ended.error if ended.value is None else ended.value["verdict"]["embedding"]
+    return f"{cell}, seed {ended.config.run.seed}: {found}"
 
 
 class _Page:
@@ -207,6 +200,7 @@ class _Page:
         self.environment: dict[str, Any] = {}
         self.clock = Clock(0, 0)
         self.out = out
+        self.written: dict[str, Any] = {}
         self.head: dict[str, Any] = {
             **_names(recipe),
             "scale": scale.name,
@@ -237,11 +231,10 @@ class _Page:
             "agreement": agreement(cell.predicted.kind, summary),
         }
 
-    def write(self) -> dict[str, Any]:
+    def write(self) -> None:
         """Write ``explanation.json``: at any moment the old one is there, or the new one."""
-        found = self.to_dict()
-        _write(found, self.out)
-        return found
+        self.written = self.to_dict()
+        _write(self.written, self.out)
 
 
 def _settings(found: Sequence[Cell], scale: Scale, data: DataSettings) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -50,6 +51,7 @@ class Outcome:
 class _Worker:
     process: BaseProcess
     connection: Connection
+    lifeline: Connection  # ends with this process, whatever ends it
     index: int | None = None
     started: float = field(default_factory=time.perf_counter)
 
@@ -61,31 +63,40 @@ def check_workers(workers: int | None) -> int:
         UserError: fewer than one.
     """
     if workers is None:
-        allowed = getattr(os, "sched_getaffinity", None)
-        return len(allowed(0)) if allowed else os.cpu_count() or 1
+        return cores()
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise UserError(f"workers: {workers!r} is not allowed. Allowed: a whole number from 1.")
     return workers
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 def outcomes(
-    work: Callable[[Any], Any],
+    work: Callable[[Any], Any] | str,
     jobs: Sequence[Any],
     workers: int,
     preload: Sequence[str] = PRELOAD,
+    retries: int = 0,
+    watch: Callable[[Sequence[int]], None] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Do every job and yield its outcome as soon as there is one.
 
     Each process takes the next job when it has finished one, so that what it imported and read is
-    still there. Where it dies, its job has failed and another process takes its place. When the
-    caller stops, by Ctrl-C or by not asking on, the processes are told to stop (SIGINT) and have
-    ``PATIENCE`` seconds for it.
+    still there. Where it dies, another process takes its place; its job has failed, if it has not
+    another try. When the caller stops, by Ctrl-C or by not asking on, the processes are told to
+    stop (SIGINT) and have ``PATIENCE`` seconds for it; when the caller dies, they are told, too.
 
     Args:
-        work: a function of a module, called with a job.
+        work: a function of a module, or its name ``module:function``; called with a job.
         jobs: anything that can be pickled.
         workers: processes, at most one a job.
         preload: modules to import before the processes fork, where they can.
+        retries: times that a job whose process died is tried again.
+        watch: is told about once a second which jobs are being done.
 
     Yields:
         One outcome a job, in the order in which they end.
@@ -96,6 +107,7 @@ def outcomes(
     workers = min(check_workers(workers), len(jobs))
     context = _context(preload)
     waiting = deque(range(len(jobs)))
+    tries = [retries] * len(jobs)
     busy: list[_Worker] = []
     try:
         for _ in range(workers):
@@ -103,10 +115,16 @@ def outcomes(
             busy.append(worker)  # before it has work, so that it is stopped whatever comes
             _give(worker, waiting, jobs)
         while busy:
-            ready = wait([w.connection for w in busy])
+            ready = wait([w.connection for w in busy], timeout=1.0 if watch else None)
+            if watch is not None:
+                watch([w.index for w in busy if w.index is not None])
             for worker in [w for w in busy if w.connection in ready]:
                 assert worker.index is not None
                 outcome, alive = _read(worker)
+                again = not alive and tries[worker.index] > 0
+                if again:
+                    tries[worker.index] -= 1
+                    waiting.appendleft(worker.index)
                 if not alive:
                     busy.remove(worker)
                     _end(worker)
@@ -118,7 +136,8 @@ def outcomes(
                 elif alive:
                     busy.remove(worker)
                     _end(worker)
-                yield outcome
+                if not again:
+                    yield outcome
     finally:
         _stop(busy)
 
@@ -132,14 +151,30 @@ def _context(preload: Sequence[str]) -> BaseContext:
     return context
 
 
-def _start(context: BaseContext, work: Callable[[Any], Any]) -> _Worker:
+def name_of(work: Callable[[Any], Any] | str) -> str:
+    """Return the name of a function of a module, ``module:function``."""
+    return work if isinstance(work, str) else f"{work.__module__}:{work.__qualname__}"
+
+
+def named(name: str) -> Any:
+    """Return what ``name_of`` named."""
+    module, _, path = name.partition(":")
+    found = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _start(context: BaseContext, work: Callable[[Any], Any] | str) -> _Worker:
     ours, theirs = context.Pipe()
+    life, line = context.Pipe()
     process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-        target=_serve, args=(theirs, work.__module__, work.__qualname__), daemon=True
-    )
+        target=_serve, args=(theirs, line, name_of(work))
+    )  # not a daemon: those may have no processes that read images for them
     process.start()
     theirs.close()  # so that the pipe ends with the process
-    return _Worker(process, ours)
+    line.close()
+    return _Worker(process, ours, life)
 
 
 def _give(worker: _Worker, waiting: deque[int], jobs: Sequence[Any]) -> None:
@@ -190,24 +225,35 @@ def _stop(workers: Sequence[_Worker]) -> None:
                 worker.process.kill()
 
 
-def _serve(connection: Connection, module: str, name: str) -> None:
+def _serve(connection: Connection, lifeline: Connection, name: str) -> None:
     """Do jobs until there are no more: the life of a worker."""
     with contextlib.suppress(OSError):
         os.setsid()  # Ctrl-C goes to the process that gives the jobs, which decides
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_stop_without, args=(lifeline,), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     quiet = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(quiet, stream)  # the terminal is the other's
     with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
-        work = importlib.import_module(module)
-        for part in name.split("."):
-            work = getattr(work, part)
+        work = named(name)
         while True:
-            connection.send(_try(work, connection.recv()))
+            connection.send(attempt(work, connection.recv()))
 
 
-def _try(work: Any, job: Any) -> tuple[bool, Any, str | None, str | None]:
+def _stop_without(lifeline: Connection) -> None:
+    """Interrupt this process when the one that gives the jobs is gone."""
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv()
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def attempt(work: Any, job: Any) -> tuple[bool, Any, str | None, str | None]:
+    """Do a job.
+
+    Returns:
+        Whether it worked, what it returned, and if it did not, one line on why and the traceback.
+    """
     try:
         return True, work(job), None, None
     except Exception as error:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fullrank.errors import UserError
 from fullrank.train.config import Config
-from fullrank.train.folder import CHECKPOINT, default_folder
+from fullrank.train.folder import CHECKPOINT, CONFIG, config_in, default_folder
 from fullrank.train.record import Record
 
 LAYERS = ("embedding", "backbone")
 VITALS = ("spread", "effective_rank", "cev_auc", "participation_ratio", "d", "spectrum")
+DAMAGED = ".damaged-"  # in the name of a folder that was set aside, before its number
+ALSO = ("alignment", "rank_share", "hard_rank")  # which early records may lack
 PROBES = ("knn", "linear")
 
 
@@ -48,7 +51,8 @@ def read(folder: Path) -> dict[str, Any]:
     Returns:
         ``verdict`` by layer, the vital signs of the last check-up of ``embedding`` and
         ``backbone``, ``probe`` of the run and ``random`` of the random-init network (accuracies in
-        [0, 1], empty without labels), the ``environment`` it ran in, and the ``seconds`` it took.
+        [0, 1], empty without labels), the last ``loss``, the ``environment`` it ran in, and the
+        ``seconds`` it took.
     """
     found = Record(folder).current()
     last: dict[str, Mapping[str, Any]] = {str(event.get("event")): event for event in found}
@@ -57,9 +61,10 @@ def read(folder: Path) -> dict[str, Any]:
     return {
         "seconds": last["end"]["seconds"],
         "verdict": {layer: verdict[layer]["kind"] for layer in LAYERS},
-        **{layer: {name: layers[layer][name] for name in VITALS} for layer in LAYERS},
+        **{layer: _vitals(layers[layer]) for layer in LAYERS},
         "probe": _accuracies(probes.get("run")),
         "random": _accuracies(probes.get("random-init")),
+        "loss": last.get("step", {}).get("loss"),
         "environment": last["start"].get("environment", {}),
     }
 
@@ -68,6 +73,70 @@ def why_stopped(folder: Path) -> str:
     """Return the record's words on why a run stopped."""
     stop = Record(folder).last("stop") or {}
     return str(stop.get("text") or "it stopped")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run of the store.
+
+    Attributes:
+        folder: where it is.
+        config: what was trained.
+        state: how far it came.
+        shown: what it showed, if it is finished (``read``).
+    """
+
+    folder: Path
+    config: Config
+    state: str
+    shown: dict[str, Any] | None
+
+
+def list_store(runs: Path) -> tuple[list[StoredRun], list[str]]:
+    """Read all runs of a store.
+
+    Args:
+        runs: the run store; one that does not exist has no runs.
+
+    Returns:
+        The runs by name of their folders, and a line for each folder that is none that can be read:
+        its configuration is of a version that is no more, or something is damaged. Such a folder
+        stops no other; those that were set aside are left out.
+
+    Raises:
+        UserError: the store is not a folder, or may not be read.
+    """
+    try:
+        there = sorted(path for path in runs.iterdir() if DAMAGED not in path.name)
+        folders = [path for path in there if (path / CONFIG).exists()]
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise UserError(f"runs: {runs} cannot be read ({error.strerror}).") from error
+    rows, problems = [], []
+    for folder in folders:
+        try:
+            config, came = config_in(folder), state(folder)
+            shown = read(folder) if came == "finished" else None
+        except UNREADABLE as error:
+            problems.append(f"{folder}: {reason(error)}")
+        else:
+            rows.append(StoredRun(folder, config, came, shown))
+    return rows, problems
+
+
+# What reading a damaged record, or one of another version, may raise.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError)
+
+
+def reason(error: Exception) -> str:
+    """Return one line on why something in the store could not be read."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+
+
+def _vitals(layer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: layer[name] for name in VITALS} | {name: layer.get(name) for name in ALSO}
 
 
 def _accuracies(event: Mapping[str, Any] | None) -> dict[str, float]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from fullrank.data.settings import DataSettings
 from fullrank.data.sources import Source, load_source
+from fullrank.data.stream_settings import IID
 from fullrank.errors import UserError
-from fullrank.experiments.stored import folder_of, read, state, why_stopped
+from fullrank.experiments.store import examine, locked, set_aside
+from fullrank.experiments.stored import folder_of, read, why_stopped
 from fullrank.train.config import Config
 from fullrank.train.run import run
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _source(settings: DataSettings) -> Source:
-    """Keep the data set of the last run: the next one mostly has the same."""
+    """Keep the data sets of the last runs: the next one mostly has the same."""
     return load_source(settings)
 
 
@@ -27,19 +30,30 @@ def train_one(config: Config) -> dict[str, Any]:
 
     Returns:
         ``folder``, ``hash``, ``status`` (``finished``, or ``found`` if it was there) and what the
-        run showed.
+        run showed; ``set_aside`` (``folder`` and ``why``) if a damaged folder was in its place.
 
     Raises:
         UserError: the configuration does not work, or the run stopped or was interrupted.
     """
+    # A second process that wants the same run waits here, and then finds it.
+    with locked(folder_of(config)):
+        return _train(config)
+
+
+def _train(config: Config) -> dict[str, Any]:
     folder = folder_of(config)
-    known = {"folder": str(folder), "hash": config.identity()}
-    there = state(folder)
+    known: dict[str, Any] = {"folder": str(folder), "hash": config.identity()}
+    examined = examine(folder, config)
+    there = examined.state
+    if examined.damage is not None:
+        known["set_aside"] = {"folder": str(set_aside(folder)), "why": examined.damage}
+        there = "new"
     if there == "finished":
         return known | {"status": "found"} | read(folder)
     if there == "stopped":
         raise UserError(why_stopped(folder))
-    done = run(config, folder if there == "unfinished" else None, source=_source(config.data))
+    source = _source(replace(config.data, stream=IID()))  # in what order does not matter to it
+    done = run(config, folder if there == "unfinished" else None, source=source)
     if done.status == "stopped":
         raise UserError(why_stopped(folder))
     if done.status == "interrupted":

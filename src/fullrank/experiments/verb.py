@@ -67,7 +67,7 @@ def explain(
     data_settings(data)
     at = scale_of(published, scale)
     shown = published.preset(at.preset)
-    folder = Path(out) if out is not None else default_folder(recipe, scale, quick)
+    folder = Path(out) if out is not None else default_folder(recipe, scale, quick, theory)
     features = at.feature_dim(published)
     said = theory_of(shown, features, at.batch_size or shown.training.batch_size, phases)
     if show_theory is not None:
@@ -94,8 +94,9 @@ def explain(
     return folder, found
 
 
-def default_folder(recipe: str, scale: str, quick: bool) -> Path:
+def default_folder(recipe: str, scale: str, quick: bool = False, theory: bool = False) -> Path:
     """Return ``explanations/RECIPE``, and what else tells explanations of a recipe apart."""
     name = recipe.replace("/", "-").replace(":", "-")
-    parts = [name, *(["paper"] if scale == "paper" else []), *(["quick"] if quick else [])]
+    told_apart = {"paper": scale == "paper", "theory": theory, "quick": quick and not theory}
+    parts = [name, *(part for part, holds in told_apart.items() if holds)]
     return Path("explanations") / "-".join(parts)

@@ -74,6 +74,7 @@ def _subject(index: int, audit: Audit, label: str) -> dict[str, Any]:
         "about": [KINDS.get(audit.kind, audit.kind), *shared.values()],
         "verdicts": [card for name, card in cards.items() if name not in folded],
         "folded": [cards[name] for name in folded],
+        "forecast": " ".join(audit.forecast.sentences()) if audit.forecast else "",
         "summary": ", ".join(f"{number} {kind}" for kind, number in kinds.most_common()),
     }
 

@@ -32,6 +32,25 @@ def tracks(every: Sequence[Mapping[str, Any]], figures: Figures) -> dict[str, An
     if found is None:
         return None
     label, events = found
+    return drawn(f"{label}, seed {events[0].get('seed', 0)}", events, figures)
+
+
+def tracks_of(records: Sequence[RunRecord], figures: Figures) -> dict[str, Any] | None:
+    """Draw the modes that one run recorded; None of several runs, and of one without any."""
+    if len(records) != 1:
+        return None
+    events = [event for event in records[0].modes if event.get("variance")]
+    return drawn("this run", events, figures) if len(events) > 1 else None
+
+
+def drawn(whose: str, events: Sequence[Event], figures: Figures) -> dict[str, Any]:
+    """Draw modes over time.
+
+    Args:
+        whose: the run, in words.
+        events: its ``modes`` events with at least one mode, by step.
+        figures: where the figures go.
+    """
     followed = follow(events)
     panels = (
         (
@@ -56,9 +75,10 @@ def tracks(every: Sequence[Mapping[str, Any]], figures: Figures) -> dict[str, An
         ),
     )
     return {
-        "lead": f"Estimated at the check-ups of {label}, seed {events[0].get('seed', 0)}: each "
-        "eigenmode of F with its variance s and the predictor's eigenvalue p along it, and what "
-        "the equations of linear networks expect until the next check-up.",
+        "title": "The run's own modes",
+        "lead": f"Estimated at the check-ups of {whose}: each eigenmode of F with its variance s "
+        "and the predictor's eigenvalue p along it, and what the equations of linear networks "
+        "expect until the next check-up.",
         "key": [
             {"dash": "", "colour": "var(--muted)", "text": "measured"},
             {"dash": "4 3", "colour": "var(--muted)", "text": "expected"},

@@ -12,6 +12,7 @@ from fullrank.errors import UserError
 from fullrank.report import compare, explain, sections
 from fullrank.report.document import Figures, render_document, write_document
 from fullrank.report.events import texts
+from fullrank.report.explanation_tracks import tracks_of
 from fullrank.report.figures import run_colour, run_symbol
 from fullrank.report.record import RunRecord
 
@@ -76,6 +77,7 @@ def context(records: Sequence[RunRecord]) -> dict[str, Any]:
                 "verdicts": sections.verdicts(record),
                 "loss": explain.loss_at_collapse(record),
                 "meaning": explain.meaning(record),
+                "forecast": sections.forecast(record),
                 "notes": sections.notes(record),
                 "boxes": boxes[i],
                 "mechanisms": compare.mechanisms(record),
@@ -91,6 +93,7 @@ def context(records: Sequence[RunRecord]) -> dict[str, Any]:
         "vitals": sections.vitals(runs, figures),
         "loss": sections.loss(runs, figures),
         "spectra": sections.spectrum(runs, figures),
+        "tracks": tracks_of(records, figures),
         "probes": sections.probes(runs, figures),
         "environment": sections.environment(records),
         "timings": sections.timings(records),

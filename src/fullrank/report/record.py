@@ -93,6 +93,7 @@ class RunRecord:
         encoder: ``encoder.json``, or empty.
         views: ``views.png``, or None.
         modes: the ``modes`` events, by step, each step once; none of runs without a theory.
+        forecast: the ``forecast`` event, or empty: of runs of before there was any, too.
     """
 
     path: Path
@@ -112,6 +113,7 @@ class RunRecord:
     encoder: Mapping[str, Any] = field(default_factory=dict)
     views: bytes | None = None
     modes: list[Mapping[str, Any]] = field(default_factory=list)
+    forecast: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str | Path) -> RunRecord:
@@ -168,6 +170,7 @@ class RunRecord:
             encoder=_json_mapping(folder / "encoder.json"),
             views=_png(folder / "views.png"),
             modes=by_step([event for event in events if event["event"] == "modes"]),
+            forecast=last_of(events, "forecast"),
         )
 
     @property

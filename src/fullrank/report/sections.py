@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
+from fullrank.measure.forecast_words import sentences as forecast_sentences
 from fullrank.report import explain, over_time, spectra
 from fullrank.report.document import Figures
 from fullrank.report.events import mapping, number
@@ -53,6 +54,11 @@ def verdicts(record: RunRecord) -> list[dict[str, Any]]:
         {"title": title, "symbol": symbol, "role": role, "verdict": explain.verdict_on(record, key)}
         for key, (title, symbol, role) in LAYERS.items()
     ]
+
+
+def forecast(record: RunRecord) -> str:
+    """Return the sentences of a run's forecast; '' of a run without one."""
+    return " ".join(forecast_sentences(record.forecast))
 
 
 def notes(record: RunRecord) -> list[str]:

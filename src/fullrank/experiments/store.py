@@ -1,0 +1,152 @@
+"""The run store against the world: two writers at once, full disks, damaged folders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fullrank.errors import UserError
+from fullrank.experiments.stored import DAMAGED, UNREADABLE, read, reason, state
+from fullrank.train.config import NOT_IDENTITY, Config
+from fullrank.train.folder import CHECKPOINT, CONFIG, config_in
+from fullrank.train.record import Record
+from fullrank.train.storage import replace_whole
+
+LOCKS = ".locks"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A place in the store, looked at without touching it.
+
+    Attributes:
+        state: how far its run came (``fullrank.experiments.stored.state``).
+        damage: why it cannot be used as it is; None if it can, or if nothing is there.
+    """
+
+    state: str
+    damage: str | None = None
+
+
+def check_store(runs: Path) -> None:
+    """Make a run store, or refuse one that no run could be written to.
+
+    Raises:
+        UserError: it is not a folder, or its disk is full or may not be written.
+    """
+    probe = runs / LOCKS / f"write-{os.getpid()}"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        # As much as the first files of a run: a full disk may still take an empty file.
+        replace_whole(probe, bytes(1 << 16))
+    except OSError as error:
+        raise UserError(
+            f"runs: {runs} cannot be written ({error.strerror}). Allowed: a folder with room for "
+            "the runs."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a run folder to oneself; wait while another process has it.
+
+    The lock lies beside the folders, since a new run's has to be empty, and is gone when the
+    process that holds it is.
+    """
+    from filelock import FileLock
+
+    lock = folder.parent / LOCKS / f"{folder.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def examine(folder: Path, config: Config) -> Examined:
+    """Look at the place of a configuration in the store.
+
+    Args:
+        folder: where it belongs.
+        config: the configuration.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return Examined("new")  # what is not a folder is refused where it is to be made
+    try:
+        there = state(folder)
+        record = Record(folder).current()
+        if there == "finished":
+            read(folder)
+    except UNREADABLE as error:
+        return Examined("new", f"its record cannot be read ({reason(error)})")
+    if (folder / CONFIG).exists():
+        why = _not_of(config, folder)
+        if why is not None:
+            return Examined(there, why)
+    elif there not in ("finished", "stopped"):
+        return Examined(there, f"it has no {CONFIG}")
+    if there == "unfinished":
+        if not any(event["event"] == "start" for event in record):
+            return Examined(there, "its record does not say how it began")
+        if not _is_whole(folder / CHECKPOINT):
+            return Examined(there, "its checkpoint is damaged")
+    return Examined(there)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged folder to the first free ``NAME.damaged-N``, and return that."""
+    n = 1
+    while (aside := folder.with_name(f"{folder.name}{DAMAGED}{n}")).exists():
+        n += 1
+    return folder.rename(aside)
+
+
+def _not_of(config: Config, folder: Path) -> str | None:
+    """Say why a folder's configuration is not this one; None if it is."""
+    try:
+        given = yaml.load((folder / CONFIG).read_bytes(), _LOADER)
+        if isinstance(given, dict) and _deciding(given) == _deciding(
+            _as_run(config, given.get("steps")).to_dict()
+        ):
+            return None
+        found = config_in(folder)  # one of another version has to be resolved
+    except (*UNREADABLE, yaml.YAMLError) as error:
+        return f"its {CONFIG} cannot be read ({reason(error)})"
+    if found.identity() != _as_run(config, found.run.steps).identity():
+        return f"its {CONFIG} is of another run"
+    return None
+
+
+def _as_run(config: Config, steps: Any) -> Config:
+    """Return a configuration as its run writes it: epochs as the steps that they came to."""
+    if config.run.epochs is None or not isinstance(steps, int):
+        return config
+    return replace(config, run=replace(config.run, steps=steps, epochs=None))
+
+
+def _deciding(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the plain values of a configuration that decide its run."""
+    kept = {k: v for k, v in values.items() if k not in NOT_IDENTITY["run"]}
+    data = kept.get("data")
+    if isinstance(data, dict):
+        kept["data"] = {k: v for k, v in data.items() if k not in NOT_IDENTITY["data"]}
+    return kept
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False
+
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
