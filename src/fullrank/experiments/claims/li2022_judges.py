@@ -1,0 +1,273 @@
+"""What decides Li, Efros and Pathak's claims: the tail, the probe and the loss of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from fullrank.experiments.claims.claim import (
+    Arms,
+    Figure,
+    Finding,
+    Number,
+    Series,
+    Trained,
+    Verdict,
+)
+from fullrank.experiments.claims.li2022_conditions import BASE, CHOICES, GENTLE, SIZES
+from fullrank.experiments.claims.readings import missing, points, probe, vital
+from fullrank.experiments.claims.statistics import (
+    by_seed,
+    decide,
+    interval,
+    paired,
+    spearman,
+    together,
+)
+
+
+def auc(run: Trained) -> float:
+    """Return Li et al.'s AUC of the backbone at the end."""
+    return vital(run, "cev_auc", "backbone")
+
+
+def rise(run: Trained) -> float:
+    """Return by how much AUC is above that of the random-init network."""
+    first = run.of("checkup")[0]
+    return auc(run) - float(first["layers"]["backbone"]["cev_auc"])
+
+
+def factors(run: Trained) -> float:
+    """Return the mean R² of the continuous factors, in points; 0 where a set has none."""
+    lines = [line for line in run.of("probe") if line["network"] == "run"]
+    return 100 * float(lines[-1].get("factors_r2", 0.0))
+
+
+def final_loss(run: Trained) -> float:
+    """Return the mean loss of the last tenth of the recorded steps."""
+    losses = [float(line["loss"]) for line in run.of("step")]
+    return fmean(losses[-max(1, len(losses) // 10) :])
+
+
+def difference(arms: Arms, first: str, second: str) -> Number:
+    """Return the difference of two conditions in AUC, by seed."""
+    pair = (by_seed(arms[first], auc), by_seed(arms[second], auc))
+    return paired(*pair, f"AUC, {first} - {second}")
+
+
+def of_factors(arms: Arms, first: str, second: str) -> Number:
+    """Return the difference of two conditions in the mean R² of the factors, by seed."""
+    pair = (by_seed(arms[first], factors), by_seed(arms[second], factors))
+    return paired(*pair, f"mean R² of the factors, {first} - {second}", "points")
+
+
+def bars(arms: Arms, title: str) -> Figure:
+    """Draw AUC of conditions beside the random-init network's."""
+    trained = [interval(by_seed(found, auc)) for found in arms.values()]
+    untrained = [interval([auc(run) - rise(run) for run in found]) for found in arms.values()]
+    names = list(arms)
+    return Figure(
+        title,
+        "condition",
+        "AUC of the backbone",
+        [
+            Series(
+                name,
+                names,
+                [n.value for n in numbers],
+                [n.value if n.low is None else n.low for n in numbers],
+                [n.value if n.high is None else n.high for n in numbers],
+                "points",
+            )
+            for name, numbers in (("trained", trained), ("random init", untrained))
+        ],
+    )
+
+
+def data_size(arms: Arms) -> Finding:
+    """Judge: more images, more collapse, a lower probe."""
+    if (none := missing(arms, list(SIZES))) is not None:
+        return none
+    many, few = "10,000 images", "250 images"
+    rank = difference(arms, many, few)
+    linear = points(arms, many, few)
+    r2 = of_factors(arms, many, few)
+    return Finding(
+        together(decide(rank, above=0.0), decide(linear, below=0.0)),
+        f"Forty times as many images at the same number of steps change AUC by {rank.value:+.3f} "
+        f"and the linear probe by {linear.value:+.1f} points (mean R² of the factors by "
+        f"{r2.value:+.1f}).",
+        (rank, linear, r2),
+        (bars(arms, "More images at the same number of steps leave a shorter tail."),),
+    )
+
+
+def loss_blind(arms: Arms) -> Finding:
+    """Judge: the loss does not tell of the drop in accuracy."""
+    every = [run for found in arms.values() for run in found]
+    if len(every) < 6:
+        return Finding("inconclusive", f"Only {len(every)} runs have finished.")
+    seen = spearman(
+        [final_loss(r) for r in every], [probe(r) for r in every], name="Spearman(loss, probe)"
+    )
+    tail = spearman([auc(r) for r in every], [probe(r) for r in every], name="Spearman(AUC, probe)")
+    assert seen.low is not None and seen.high is not None
+    drawn = Figure(
+        "What the loss says of the probe.",
+        "final training loss",
+        "linear probe (%)",
+        [
+            Series(n, [final_loss(r) for r in f], [probe(r) for r in f], kind="points")
+            for n, f in arms.items()
+        ],
+    )
+    return Finding(
+        "held" if seen.high >= 0 else "did not hold",
+        f"Over {len(every)} runs of one recipe the rank correlation of the final loss with the "
+        f"linear probe is {seen.value:+.2f}; that of AUC is {tail.value:+.2f}. A loss that told of "
+        "the drop would have it below zero.",
+        (seen, tail),
+        (drawn,),
+    )
+
+
+def forecast(arms: Arms) -> Finding:
+    """Judge: AUC goes with accuracy."""
+    every = [run for found in arms.values() for run in found]
+    if len(every) < 12:
+        return Finding("inconclusive", f"Only {len(every)} of at least 12 runs have finished.")
+    x, y = [auc(run) for run in every], [probe(run) for run in every]
+    ranked = spearman(x, y, name="Spearman(AUC, probe)")
+    r2 = spearman(x, [factors(run) for run in every], name="Spearman(AUC, mean R² of the factors)")
+    line, mean = _left_out(x, y)
+    fitted = Number("mean absolute error of the line, each run left out", line, unit="points")
+    guess = Number("the same of the mean of the others", mean, unit="points")
+    drawn = Figure(
+        "AUC and the probe, run by run.",
+        "AUC of the backbone",
+        "linear probe (%)",
+        [
+            Series(n, [auc(r) for r in f], [probe(r) for r in f], kind="points")
+            for n, f in arms.items()
+        ],
+    )
+    return Finding(
+        decide(ranked, below=-0.5),
+        f"Over {len(every)} runs AUC and the linear probe have a rank correlation of "
+        f"{ranked.value:+.2f}; a line fitted to the others is {line:.2f} points off, their mean "
+        f"{mean:.2f}.",
+        (ranked, r2, fitted, guess),
+        (drawn,),
+    )
+
+
+def _left_out(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Return the mean absolute error of a line, and of the mean, fitted to all runs but one."""
+    line, mean = [], []
+    for i in range(len(x)):
+        a, b = [*x[:i], *x[i + 1 :]], [*y[:i], *y[i + 1 :]]
+        ma, mb = fmean(a), fmean(b)
+        slope = sum((u - ma) * (v - mb) for u, v in zip(a, b, strict=True)) / sum(
+            (u - ma) ** 2 for u in a
+        )
+        line.append(abs(mb + slope * (x[i] - ma) - y[i]))
+        mean.append(abs(mb - y[i]))
+    return fmean(line), fmean(mean)
+
+
+def more_collapse(first: str, second: str, what: str) -> Callable[[Arms], Finding]:
+    """Return the judge of: the first condition has a higher AUC than the second."""
+
+    def judge(arms: Arms) -> Finding:
+        if (none := missing(arms, [first, second])) is not None:
+            return none
+        rank = difference(arms, first, second)
+        pair = (by_seed(arms[first], rise), by_seed(arms[second], rise))
+        above = paired(*pair, f"rise of AUC over random init, {first} - {second}")
+        return Finding(
+            decide(rank, above=0.0),
+            f"AUC of {first} - {second} is {rank.value:+.3f}; counted from the random-init "
+            f"networks, {above.value:+.3f}.",
+            (rank, above, points(arms, first, second)),
+            (bars(arms, what),),
+        )
+
+    return judge
+
+
+def choices(arms: Arms) -> Finding:
+    """Judge: what stands behind the backbone changes AUC."""
+    (base,) = BASE
+    if (none := missing(arms, [base, *CHOICES])) is not None:
+        return none
+    numbers = [difference(arms, name, base) for name in CHOICES]
+    apart = [n for n in numbers if n.low is not None and n.high is not None and n.low * n.high > 0]
+    verdict: Verdict = "inconclusive" if apart else "did not hold"
+    if len(apart) == len(numbers):
+        verdict = "held"
+    return Finding(
+        verdict,
+        "Against the base: "
+        + "; ".join(f"{name} {n.value:+.3f}" for name, n in zip(CHOICES, numbers, strict=True))
+        + f" in AUC. Intervals of {len(apart)} of {len(numbers)} are off zero.",
+        numbers,
+        (bars(arms, "What is chosen behind the backbone changes the backbone's tail."),),
+    )
+
+
+def single_pass(arms: Arms) -> Finding:
+    """Judge: a single pass collapses less and probes better than IID training."""
+    if (none := missing(arms, ["iid", "single pass"])) is not None:
+        return none
+    rank, linear = difference(arms, "single pass", "iid"), points(arms, "single pass", "iid")
+    return Finding(
+        together(decide(rank, below=0.0), decide(linear, above=0.0)),
+        f"A single pass changes AUC by {rank.value:+.3f} and the linear probe by "
+        f"{linear.value:+.1f} points.",
+        (rank, linear, of_factors(arms, "single pass", "iid")),
+        (bars(arms, "The order of the images decides how short the tail becomes."),),
+    )
+
+
+def cumulative(arms: Arms) -> Finding:
+    """Judge: the cumulative order collapses less than IID training."""
+    if (none := missing(arms, ["iid", "cumulative"])) is not None:
+        return none
+    rank = difference(arms, "cumulative", "iid")
+    linear = points(arms, "cumulative", "iid")
+    return Finding(
+        decide(rank, below=0.0),
+        f"Adding a chunk at a time changes AUC by {rank.value:+.3f} and the linear probe by "
+        f"{linear.value:+.1f} points.",
+        (rank, linear, of_factors(arms, "cumulative", "iid")),
+    )
+
+
+def hybrid(arms: Arms) -> Finding:
+    """Judge: the hybrid probes better than IID training."""
+    if (none := missing(arms, ["iid", "hybrid"])) is not None:
+        return none
+    linear = points(arms, "hybrid", "iid")
+    rank, r2 = difference(arms, "hybrid", "iid"), of_factors(arms, "hybrid", "iid")
+    return Finding(
+        decide(linear, above=0.0),
+        f"The hybrid is {linear.value:+.1f} points from IID training by the linear probe and "
+        f"{rank.value:+.3f} in AUC (mean R² of the factors {r2.value:+.1f} points). The paper "
+        "reports up to 18 points on ImageNet.",
+        (linear, rank, r2),
+    )
+
+
+def weight_decay(arms: Arms) -> Finding:
+    """Judge: less weight decay, or less noise between views, leaves a longer tail."""
+    (base,) = BASE
+    if (none := missing(arms, [base, *GENTLE])) is not None:
+        return none
+    numbers = [difference(arms, base, name) for name in GENTLE]
+    return Finding(
+        together(*(decide(n, above=0.0) for n in numbers)),
+        f"AUC is {numbers[0].value:+.3f} higher with four times the weight decay and "
+        f"{numbers[1].value:+.3f} with noise between views.",
+        numbers,
+        (bars(arms, "The tail goes with weight decay and with noise between views."),),
+    )

@@ -1,0 +1,96 @@
+"""The table of all claims in a Markdown file, made from the evidence's ``claims.json``.
+
+python -m fullrank.report.claims_table README.md docs/evidence
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from fullrank.errors import UserError
+from fullrank.report.document import write_document
+from fullrank.report.reproduction_markdown import read_claims, table
+from fullrank.report.reproduction_words import deciding, tally
+
+BEGIN = "<!-- claims: made by `fullrank reproduce`; do not edit -->"
+END = "<!-- end of claims -->"
+
+
+def claims_table(evidence: Path, beside: Path) -> str:
+    """Return the table of all claims of a folder of evidence, as Markdown.
+
+    Args:
+        evidence: holds ``claims.json`` and a page a paper.
+        beside: folder of the file that the table is for; links are relative to it.
+    """
+    papers = read_claims(evidence)
+    claims = [claim for paper in papers.values() for claim in paper["claims"]]
+    if not claims:
+        return "No evidence yet."
+    rows = []
+    for name, paper in papers.items():
+        link = Path(os.path.relpath(evidence / f"{name}.md", beside)).as_posix()
+        for claim in paper["claims"]:
+            short = claim["name"].rsplit("/", 1)[-1]
+            number = {"numbers": [claim["number"]] if claim["number"] else []}
+            rows.append(
+                (
+                    f"[{paper['citation']}]({link})",
+                    f"[{claim['statement']}]({link}#{short})",
+                    claim["source"],
+                    claim["verdict"] or "not judged yet",
+                    deciding(number),
+                )
+            )
+    head = ("paper", "claim", "source", "verdict", "decided by (95 % interval)")
+    return "\n".join([tally(claims), "", *table(head, rows)])
+
+
+def check_table(path: Path) -> None:
+    """Refuse a file without markers, before the work for the table begins.
+
+    Raises:
+        UserError: it cannot be read, or has no markers.
+    """
+    _parts(path)
+
+
+def write_table(path: Path, evidence: Path) -> None:
+    """Put the table of all claims between the markers of a Markdown file.
+
+    Raises:
+        UserError: the file cannot be read or written, or has no markers.
+    """
+    before, after = _parts(path)
+    made = claims_table(evidence, path.resolve().parent)
+    write_document(path, f"{before}{BEGIN}\n\n{made}\n\n{END}{after}")
+
+
+def current_table(path: Path) -> str:
+    """Return what stands between the markers of a Markdown file.
+
+    Raises:
+        UserError: the file cannot be read, or has no markers.
+    """
+    before, after = _parts(path)
+    text = path.read_text(encoding="utf-8")
+    return text[len(before) + len(BEGIN) : len(text) - len(after) - len(END)].strip()
+
+
+def _parts(path: Path) -> tuple[str, str]:
+    """Return what stands before and after the markers."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"table: {path} cannot be read ({error.strerror}).") from error
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise UserError(f"table: {path} has no markers. Allowed: a file with {BEGIN} and {END}.")
+    return before, after
+
+
+if __name__ == "__main__":
+    write_table(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,196 @@
+"""The claims of papers as small Markdown pages with figures, fit for version control."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fullrank.experiments.claims.registry import NAMES
+from fullrank.report.document import write_document
+from fullrank.report.numbers import NONE, duration, percent, significant
+from fullrank.report.reproduction_svg import check_drawing, draw_figure
+from fullrank.report.reproduction_words import (
+    deciding,
+    number_text,
+    outline,
+    run_command,
+    tally,
+)
+from fullrank.train.record import plain
+
+__all__ = ["CLAIMS", "check_drawing", "write_evidence"]
+
+CLAIMS = "claims.json"
+
+
+def write_evidence(found: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Write ``PAPER.md`` with its figures for every paper, and ``claims.json`` of them all.
+
+    Papers that ``found`` does not have stay in ``claims.json`` as they were. A claim whose
+    criterion differs from that of earlier evidence keeps the earlier verdict under ``earlier``.
+
+    Args:
+        found: by paper, what ``PAPER.json`` holds.
+        folder: of the evidence.
+
+    Returns:
+        The pages.
+
+    Raises:
+        UserError: matplotlib is not installed, or a file cannot be written.
+    """
+    before = read_claims(folder)
+    now: dict[str, Any] = {p: summary(paper, before.get(p)) for p, paper in found.items()}
+    pages = []
+    for name, paper in found.items():
+        write_document(folder / f"{name}.md", page(paper, now[name], folder))
+        pages.append(folder / f"{name}.md")
+    whole = before | now
+    ordered = {name: whole[name] for name in sorted(whole, key=_place)}
+    text = json.dumps(plain(ordered), indent=1, ensure_ascii=False, allow_nan=False)
+    write_document(folder / CLAIMS, text + "\n")
+    return pages
+
+
+def _place(paper: str) -> int:
+    """Return where a paper stands among all; those of a user's own come last."""
+    return NAMES.index(paper) if paper in NAMES else len(NAMES)
+
+
+def read_claims(folder: Path) -> dict[str, Any]:
+    """Read ``claims.json`` of a folder of evidence; empty if there is none."""
+    try:
+        found = json.loads((folder / CLAIMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def summary(paper: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what ``claims.json`` keeps of a paper."""
+    earlier = {claim["name"]: claim for claim in (before or {}).get("claims", ())}
+    kept = ("name", "statement", "source", "criterion_hash", "source_hash", "verdict", "text")
+    claims = []
+    for claim in paper["claims"]:
+        old = earlier.get(claim["name"])
+        history = list(old.get("earlier", ())) if old else []
+        if old and old["criterion_hash"] != claim["criterion_hash"] and old["verdict"]:
+            history.append({n: old[n] for n in ("criterion_hash", "verdict", "number")})
+        claims.append(
+            {name: claim[name] for name in kept}
+            | {
+                "reason": claim["reason"],
+                "number": claim["numbers"][0] if claim["numbers"] else None,
+                "runs": sum(len(arm["runs"]) for arm in claim["arms"]),
+                "earlier": history,
+            }
+        )
+    names = ("paper", "title", "citation", "scale")
+    return {name: paper[name] for name in names} | {"claims": claims}
+
+
+def page(paper: Mapping[str, Any], kept: Mapping[str, Any], folder: Path) -> str:
+    """Return the Markdown page of a paper; its figures are drawn beside it.
+
+    Args:
+        paper: what ``PAPER.json`` holds.
+        kept: what ``claims.json`` keeps of it.
+        folder: of the evidence.
+    """
+    lines = [f"# {paper['title']}", ""]
+    lines += [f"{paper['citation']}. {paper['about']}".rstrip(), ""]
+    again = f"fullrank reproduce {paper['paper']}"
+    again += "" if paper["scale"] == "cpu" else f" --scale {paper['scale']}"
+    lines += [f"{tally(paper['claims'])} All of it again: `{again}`.", ""]
+    rows = [(c["verdict"] or NONE, _anchor(c), deciding(c)) for c in paper["claims"]]
+    lines += [*table(("verdict", "claim", "decided by"), rows), ""]
+    history = {claim["name"]: claim["earlier"] for claim in kept["claims"]}
+    for claim in paper["claims"]:
+        lines += _section(claim, history[claim["name"]], paper, folder)
+    lines += ["## Conditions", ""]
+    environment = {"scale": paper["scale"], "fullrank": paper["fullrank"]}
+    environment |= paper.get("environment") or {}
+    lines += table(("", ""), [(str(k), str(v)) for k, v in environment.items() if v])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(
+    claim: Mapping[str, Any],
+    earlier: Sequence[Mapping[str, Any]],
+    paper: Mapping[str, Any],
+    folder: Path,
+) -> list[str]:
+    short = claim["name"].rsplit("/", 1)[-1]
+    lines = [f"## {short}", ""]
+    lines += [f"{_stopped(claim['statement'])} ({claim['source']})", ""]
+    told = f"**{(claim['verdict'] or 'not judged yet').capitalize()}.** {claim['text']}".rstrip()
+    lines += [told, ""]
+    if claim["reason"]:
+        lines += [f"Not decided: {_stopped(_cell(claim['reason']))}", ""]
+    lines += [f"- Holds if: {claim['criterion']}"]
+    lines += [f"- Tested by: {claim['protocol'][paper['scale']]}"]
+    program = f"; program `{claim['source_file']}`" if claim["source_file"] else ""
+    lines += [f"- Fingerprint of protocol and criterion: `{claim['criterion_hash']}`{program}"]
+    for old in earlier:
+        lines += [f"- By an earlier criterion (`{old['criterion_hash']}`): {old['verdict']}."]
+    lines += [""]
+    for i, figure in enumerate(claim["figures"]):
+        name = f"{paper['paper']}-{short}-{i}.svg"
+        draw_figure(figure, folder / "figures" / name)
+        lines += [f"![{figure['title']}](figures/{name})", ""]
+    if claim["numbers"]:
+        numbers = [
+            (n["name"], number_text(n), "exact" if n["n"] is None else str(n["n"]))
+            for n in claim["numbers"]
+        ]
+        lines += [*table(("number", "value (95 % interval)", "n"), numbers), ""]
+    if claim["arms"]:
+        command = run_command("HASH", paper["scale"])
+        lines += ["<details><summary>The runs</summary>", ""]
+        lines += [f"{outline(claim)}. One of them again, or its configuration: `{command}`, "]
+        lines[-1] += f"`{command} --print_config`."
+        lines += ["", *_runs(claim), "", "</details>", ""]
+    return lines
+
+
+def _runs(claim: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for arm in claim["arms"]:
+        for run in arm["runs"]:
+            embedding, probe = run.get("embedding") or {}, run.get("probe") or {}
+            rows.append(
+                (
+                    arm["name"],
+                    str(run["seed"]),
+                    f"`{run['hash']}`",
+                    run["error"] or (run.get("verdict") or {}).get("embedding") or NONE,
+                    significant(embedding.get("spread")),
+                    significant(embedding.get("effective_rank")),
+                    percent(probe.get("knn")),
+                    percent(probe.get("linear")),
+                    duration(run["seconds"]),
+                )
+            )
+    head = ("condition", "seed", "run", "embedding", "spread", "rank", "kNN", "linear", "took")
+    return table(head, rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return lines + [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+
+
+def _cell(text: str) -> str:
+    """Return text that does not end a table's cell."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _anchor(claim: Mapping[str, Any]) -> str:
+    return f"[{claim['statement']}](#{claim['name'].rsplit('/', 1)[-1]})"
+
+
+def _stopped(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."

@@ -1,0 +1,120 @@
+"""The claims of a paper drawn as one HTML page: what was claimed, how it was tested, what held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fullrank.report.document import Figures, render_document, write_document
+from fullrank.report.numbers import NONE, duration, percent, significant
+from fullrank.report.reproduction_figures import claim_figure
+from fullrank.report.reproduction_words import look, number_text, outline, run_command, tally
+
+
+def write_reproduction(found: Mapping[str, Any], path: Path) -> Path:
+    """Draw the claims of a paper as one self-contained HTML page.
+
+    Args:
+        found: what ``PAPER.json`` holds.
+        path: the file to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: the page cannot be written.
+    """
+    write_document(path, render_document("reproduction.html", context(found)))
+    return path
+
+
+def context(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page's template shows of a paper's claims.
+
+    Args:
+        found: what ``PAPER.json`` holds.
+    """
+    figures = Figures()
+    claims = [_claim(found, claim, figures) for claim in found["claims"]]
+    return {
+        "paper": found["paper"],
+        "heading": found["title"],
+        "citation": found["citation"],
+        "about": found["about"],
+        "tally": tally(found["claims"]),
+        "claims": claims,
+        "conditions": _conditions(found),
+        "figures": figures.drawn,
+    }
+
+
+def _claim(found: Mapping[str, Any], claim: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
+    drawn = []
+    short = claim["name"].rsplit("/", 1)[-1]
+    for i, figure in enumerate(claim["figures"]):
+        plot, key = claim_figure(figure)
+        drawn.append(
+            {"figure": figures.add(f"{short}-{i}", plot), "title": figure["title"], "key": key}
+        )
+    runs = outline(claim)
+    return {
+        "id": short,
+        "name": claim["name"],
+        "statement": claim["statement"],
+        "source": claim["source"],
+        "verdict": claim["verdict"] or "not judged yet",
+        "look": look(claim["verdict"]),
+        "text": claim["text"],
+        "reason": claim["reason"],
+        "detail": claim["detail"],
+        "criterion": claim["criterion"],
+        "criterion_hash": claim["criterion_hash"],
+        "judge": claim["source_file"],
+        "protocol": claim["protocol"][found["scale"]],
+        "other": [
+            (name, text)
+            for name, text in claim["protocol"].items()
+            if text != claim["protocol"][found["scale"]]
+        ],
+        "numbers": [(n["name"], number_text(n), _n(n)) for n in claim["numbers"]],
+        "drawn": drawn,
+        "arms": [_arm(arm) for arm in claim["arms"]],
+        "runs": runs,
+        "command": run_command("HASH", found["scale"]) if runs else "",
+    }
+
+
+def _n(number: Mapping[str, Any]) -> str:
+    return "exact" if number["n"] is None else str(number["n"])
+
+
+def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": arm["name"], "rows": [_run(row) for row in arm["runs"]]}
+
+
+def _run(row: Mapping[str, Any]) -> dict[str, str]:
+    embedding: Mapping[str, Any] = row.get("embedding") or {}
+    probe: Mapping[str, Any] = row.get("probe") or {}
+    return {
+        "seed": str(row["seed"]),
+        "hash": row["hash"],
+        "folder": row["folder"],
+        "kind": row["error"] or (row.get("verdict") or {}).get("embedding") or NONE,
+        "spread": significant(embedding.get("spread")),
+        "rank": significant(embedding.get("effective_rank")),
+        "knn": percent(probe.get("knn")),
+        "linear": percent(probe.get("linear")),
+        "took": duration(row["seconds"]),
+    }
+
+
+def _conditions(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    every: Sequence[Mapping[str, Any]] = found["claims"]
+    runs = {r["hash"]: r for claim in every for arm in claim["arms"] for r in arm["runs"]}
+    trained = sum(float(r["seconds"] or 0) for r in runs.values())
+    rows = [("scale", str(found["scale"])), ("fullrank", str(found["fullrank"]))]
+    if runs:
+        rows.append(("runs", f"{len(runs)}, together {duration(trained)} of training"))
+    rows += [(str(name), str(value)) for name, value in (found.get("environment") or {}).items()]
+    return [(name, value) for name, value in rows if value]
