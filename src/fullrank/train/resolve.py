@@ -145,7 +145,7 @@ class Chosen:
         data = values["data"] | {"stream": type(self.data.stream)(**ordered)}
         top = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
         if top["steps"] is None and top["epochs"] is None:
-            top["epochs"] = self.recipe.training.epochs
+            top["epochs"] = float(self.recipe.training.epochs)
         config = Config(
             recipe=recipe,
             data=DataSettings(**data),

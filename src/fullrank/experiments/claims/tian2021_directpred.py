@@ -93,7 +93,7 @@ LINEAR_SHORT = _claim(
     "short",
     LINEAR,
     "linear",
-    "DirectPred beats a trained linear predictor on a short schedule",
+    "DirectPred beats a trained linear predictor on a short schedule.",
     "Abstract: by 5 % after 60 epochs of ImageNet",
     0.0,
 )
@@ -101,7 +101,7 @@ LINEAR_LONG = _claim(
     "long",
     LINEAR,
     "linear",
-    "DirectPred beats a trained linear predictor on a long schedule",
+    "DirectPred beats a trained linear predictor on a long schedule.",
     "Abstract: by 2.5 % after 300 epochs of ImageNet",
     0.0,
 )
@@ -109,7 +109,7 @@ TWO_LAYER_SHORT = _claim(
     "short",
     TWO_LAYER,
     "two-layer",
-    "DirectPred keeps up with a two-layer predictor with batch norm on a short schedule",
+    "DirectPred keeps up with a two-layer predictor with batch norm on a short schedule.",
     "Abstract",
     -2.0,
 )
@@ -117,7 +117,7 @@ TWO_LAYER_LONG = _claim(
     "long",
     TWO_LAYER,
     "two-layer",
-    "DirectPred keeps up with a two-layer predictor with batch norm on a long schedule",
+    "DirectPred keeps up with a two-layer predictor with batch norm on a long schedule.",
     "Abstract",
     -2.0,
 )
@@ -157,7 +157,7 @@ def _frequency(found: Arms) -> Finding:
 
 FREQUENCY = Claim(
     name="tian2021/frequency",
-    statement="It is enough to set the predictor at every fifth step",
+    statement="It is enough to set the predictor at every fifth step.",
     source="Table of DirectPred with frequencies 1 and 5",
     protocol={
         "cpu": f"{_AT}; the predictor set at every step, and at every fifth with gradient steps "

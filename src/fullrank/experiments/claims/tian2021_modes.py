@@ -96,7 +96,7 @@ FIXED_POINTS = Claim(
     name="tian2021/fixed-points",
     statement="An eigenmode has three fixed points: a collapsed one, which weight decay makes "
     "stable, an "
-    "unstable one, and a healthy one",
+    "unstable one, and a healthy one.",
     source="Eq. 15",
     protocol=no_runs(
         "The flow of single modes (Eqs. 11 and 12), σ² = 0.3, nine weight decays from 0.02 to "
@@ -146,7 +146,7 @@ def _critical_decay(none: Arms) -> Finding:
 
 CRITICAL_DECAY = Claim(
     name="tian2021/critical-decay",
-    statement="Above a critical weight decay of τ² / 4(1 + σ²) collapse is unavoidable",
+    statement="Above a critical weight decay of τ² / 4(1 + σ²) collapse is unavoidable.",
     source="Eq. 15, observation 5",
     protocol=no_runs(
         "The flow of single modes from near the healthy state, σ² in 0, 0.3, 1 and τ in 1, 0.7, "
@@ -205,7 +205,7 @@ def _basin(none: Arms) -> Finding:
 
 BASIN = Claim(
     name="tian2021/basin",
-    statement="A larger learning rate of the predictor shrinks the basin of collapse",
+    statement="A larger learning rate of the predictor shrinks the basin of collapse.",
     source="Eqs. 11 and 12",
     protocol=no_runs(
         "The flow of single modes, σ² = 0.3, η = 0.05, α_p in 0.1, 0.3, 1, 3, 10, from the same "

@@ -98,7 +98,7 @@ def _collapse(found: Arms) -> Finding:
 
 COLLAPSE = Claim(
     name="tian2021/collapse",
-    statement="Trained networks collapse without stop-gradient, and without predictor",
+    statement="Trained networks collapse without stop-gradient, and without predictor.",
     source="Theorem 2",
     protocol={
         "cpu": f"{ON_SMALL}, 400 steps at a peak rate of 0.1, weight decay 4e-4. A linear "
@@ -157,7 +157,7 @@ def _alignment(found: Arms) -> Finding:
 ALIGNMENT = Claim(
     name="tian2021/alignment",
     statement="In a trained network, too, a linear predictor's eigenspaces align with the "
-    "correlation's",
+    "correlation's.",
     source="Theorem 3",
     protocol={
         "cpu": f"{ON_SMALL}, 400 steps, a linear predictor with a momentum target, and with a "

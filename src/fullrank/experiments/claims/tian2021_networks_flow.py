@@ -104,7 +104,7 @@ def _balance(none: Arms) -> Finding:
 BALANCE = Claim(
     name="tian2021/balance",
     statement="Weight decay balances encoder and predictor: WWᵀ - W_pᵀW_p / α_p falls as e^(-2ηt), "
-    "so that what the predictor learns the encoder learns",
+    "so that what the predictor learns the encoder learns.",
     source="Theorem 1",
     protocol=no_runs(
         "The flow of linear networks of 12 inputs and 8 outputs, data and augmentations "
@@ -170,7 +170,7 @@ def _collapse(none: Arms) -> Finding:
 COLLAPSE = Claim(
     name="tian2021/collapse-theorem",
     statement="Without stop-gradient, or without predictor, every linear network collapses, no "
-    "slower than the least augmentation variance",
+    "slower than the least augmentation variance.",
     source="Theorem 2",
     protocol=no_runs(
         "The flow of four random linear networks (12 inputs, 8 outputs), anisotropic data, the "
@@ -244,7 +244,7 @@ def _alignment(none: Arms) -> Finding:
 
 ALIGNMENT = Claim(
     name="tian2021/alignment-theorem",
-    statement="The eigenspaces of the predictor and of the representation's correlation align",
+    statement="The eigenspaces of the predictor and of the representation's correlation align.",
     source="Theorem 3",
     protocol=no_runs(
         "The flow of F and a symmetric W_p, isotropic data, σ² = 0.3, η = 0.05, from 16 random "

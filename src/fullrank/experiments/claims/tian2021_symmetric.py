@@ -64,7 +64,7 @@ SYMMETRIC = Claim(
     name="tian2021/symmetric-momentum",
     statement="A symmetric linear predictor fails without a momentum target; with one, or without "
     "the "
-    "symmetry, it works",
+    "symmetry, it works.",
     source="Table of symmetric and regular predictors; Hoeppe et al. 2022 (replication)",
     protocol={
         "cpu": f"{ON_SMALL}, 400 steps at a peak rate of 0.1, weight decay 4e-4 on all weights: a "
@@ -103,7 +103,7 @@ RESCUE = Claim(
     name="tian2021/rescue",
     statement="A predictor that learns ten times as fast and alone decays rescues the symmetric "
     "predictor "
-    "without momentum",
+    "without momentum.",
     source="Symmetric predictors without momentum; Hoeppe et al. 2022 (replication)",
     protocol={
         "cpu": f"{ON_SMALL}, 400 steps: the symmetric predictor with a stop-gradient alone, as it "

@@ -58,7 +58,7 @@ def _tracks(none: Arms) -> Finding:
 
 TRACKS = Claim(
     name="tian2021/tracks",
-    statement="Linear networks trained by SGD follow the predicted tracks of their eigenvalues",
+    statement="Linear networks trained by SGD follow the predicted tracks of their eigenvalues.",
     source="Lemma 1",
     protocol=no_runs(
         "Linear networks (20 inputs, 8 outputs, a predictor that is not symmetric) on noisy normal "
