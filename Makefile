@@ -20,9 +20,9 @@ test: $(INSTALLED)
 
 ## The tests that take longer: repeated sampling, several processes.
 slow: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "slow and not published"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "slow and not thorough and not published"
 
-## The laws of recipes on every published variant.
+## The laws of recipes on every published variant; kills of sweeps on both engines.
 thorough: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m thorough
 
@@ -38,8 +38,11 @@ evidence: $(INSTALLED)
 	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/foretold.py
 	$(BIN)/python benchmarks/explained.py
+	$(BIN)/fullrank sweep benchmarks/forecast.yaml
+	$(BIN)/python benchmarks/forecast.py
 	$(BIN)/pip install -q -e ".[bench]"
 	$(BIN)/python benchmarks/parity.py
+	$(BIN)/fullrank reproduce all --evidence docs/evidence --table README.md
 
 ## Draw the figures of docs/mechanisms.
 figures: $(INSTALLED)
@@ -56,6 +59,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/recipe_steps.py
 	$(BIN)/python benchmarks/phase_diagrams.py
+	$(BIN)/python benchmarks/sweep.py
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

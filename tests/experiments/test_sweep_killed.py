@@ -23,7 +23,7 @@ from fullrank.train.record import Record
 
 pytestmark = pytest.mark.slow
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
-ENGINES = pytest.mark.parametrize("engine", ["pool", pytest.param("ray", marks=needs_ray)])
+later = pytest.mark.thorough  # the other engine's turn
 
 GRID = {
     "base": {
@@ -150,7 +150,7 @@ def finish(driver):
     return done.found["runs"]
 
 
-@ENGINES
+@pytest.mark.parametrize("engine", ["pool", pytest.param("ray", marks=[needs_ray, later])])
 def test_a_machine_without_power_loses_what_came_after_the_last_checkpoints(start, engine):
     driver = start("--engine", engine, "--workers", "2")
     driver.wait_for_steps()
@@ -166,7 +166,9 @@ def test_a_machine_without_power_loses_what_came_after_the_last_checkpoints(star
         assert steps == list(range(1, 401))  # nothing is missing, nothing twice
 
 
-@ENGINES
+@pytest.mark.parametrize(
+    "engine", [pytest.param("pool", marks=later), pytest.param("ray", marks=needs_ray)]
+)
 def test_a_run_whose_process_is_killed_goes_on_from_its_last_checkpoint(start, engine):
     driver = start("--engine", engine, "--workers", "1", "--json")
     driver.wait_for(lambda: (last_step(driver.runs[0]) or 0) >= 20)
@@ -179,8 +181,15 @@ def test_a_run_whose_process_is_killed_goes_on_from_its_last_checkpoint(start, e
     assert [row["status"] for row in found["runs"]] == ["finished"] * 2
 
 
-@ENGINES
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [
+        pytest.param("pool", signal.SIGTERM, id="sigterm-pool"),
+        pytest.param("ray", signal.SIGINT, id="ctrl-c-ray", marks=needs_ray),
+        pytest.param("pool", signal.SIGINT, id="ctrl-c-pool", marks=later),
+        pytest.param("ray", signal.SIGTERM, id="sigterm-ray", marks=[needs_ray, later]),
+    ],
+)
 def test_runs_end_with_a_checkpoint_when_the_driver_is_told_to_stop(start, engine, number):
     driver = start("--engine", engine, "--workers", "2")
     driver.wait_for_steps()
