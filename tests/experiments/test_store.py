@@ -15,25 +15,11 @@ from fullrank.experiments.store import check_store, examine, locked, set_aside
 from fullrank.experiments.stored import folder_of, list_store, placed, read, state
 from fullrank.experiments.training import train_one
 from fullrank.train.resolve import resolve
+from tiny_runs import TINY
 
 
 def tiny(seed=0, **options):
-    given = {
-        "recipe": "simsiam",
-        "preset": "small",
-        "data": "digits",
-        "backbone": {"name": "conv4", "width": 2},
-        "steps": 3,
-        "batch_size": 16,
-        "checkup": {"size": 64, "budget": 0.0, "count": 2},
-        "probe": {"train": 100, "test": 100},
-        "device": "cpu",
-        "precision": "32",
-        "threads": 1,
-        "logger": "none",
-        "seed": seed,
-    }
-    return resolve(given | options)
+    return resolve(TINY | {"seed": seed} | options)
 
 
 @pytest.fixture(scope="module")

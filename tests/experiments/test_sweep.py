@@ -24,22 +24,10 @@ from fullrank.experiments.sweep_command import live_table
 from fullrank.experiments.training import train_one
 from fullrank.report.sweep_axes import over_seeds
 from fullrank.train.record import Record
+from tiny_runs import TINY, needs_ray
 
 GRID = {
-    "base": {
-        "recipe": "simsiam",
-        "preset": "small",
-        "data": "digits",
-        "backbone": {"name": "conv4", "width": 2},
-        "steps": 3,
-        "batch_size": 16,
-        "checkup": {"size": 64, "budget": 0.0, "count": 2},
-        "probe": {"train": 100, "test": 100},
-        "device": "cpu",
-        "precision": "32",
-        "threads": 1,
-        "logger": "none",
-    },
+    "base": TINY,
     "grid": {"recipe.predictor": ["mlp", "none"]},
     "seeds": 2,
 }
@@ -163,9 +151,6 @@ def test_the_last_step_of_a_record_is_read_from_its_end(tmp_path):
     with record.path.open("a") as file:
         file.write('{"event": "step", "st')
     assert last_step(record.path) == 499
-
-
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
 
 def closed_port():

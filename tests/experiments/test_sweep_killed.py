@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import uuid
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,28 +19,13 @@ import fullrank
 from fullrank.experiments.grid import read_grid
 from fullrank.experiments.stored import folder_of, placed, state
 from fullrank.train.record import Record
+from tiny_runs import TINY, needs_ray
 
 pytestmark = pytest.mark.slow
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 later = pytest.mark.thorough  # the other engine's turn
 
 GRID = {
-    "base": {
-        "recipe": "simsiam",
-        "preset": "small",
-        "data": "digits",
-        "backbone": {"name": "conv4", "width": 2},
-        "steps": 400,
-        "batch_size": 16,
-        "checkup": {"size": 64, "budget": 0.0, "count": 2},
-        "probe": {"train": 100, "test": 100},
-        "device": "cpu",
-        "precision": "32",
-        "threads": 1,
-        "log_every": 1,
-        "checkpoint_minutes": 0.001,
-        "logger": "none",
-    },
+    "base": TINY | {"steps": 400, "log_every": 1, "checkpoint_minutes": 0.001},
     "grid": {"optimizer.lr": [0.02, 0.05]},
 }
 

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from fullrank.data.stream_settings import (
     IID,
+    Chunked,
     Cumulative,
-    Fraction,
     Hybrid,
     Once,
-    SinglePass,
     Stream,
 )
 from fullrank.errors import UserError
@@ -161,9 +160,8 @@ def describe(phase: Phase) -> str:
 
 
 def _phases(stream: Stream, n: int, steps: int | None) -> list[Phase]:
-    if isinstance(stream, IID | Fraction | Once):
+    if not isinstance(stream, Chunked):
         return [Phase(0, None, 0, n)]
-    assert isinstance(stream, SinglePass | Cumulative | Hybrid)
     if steps is None:
         raise UserError(
             f"steps: none given. Allowed: the length of the run, which data.stream {stream.kind} "

@@ -49,45 +49,44 @@ class Fraction(Stream):
 
 
 @dataclass(frozen=True)
-class SinglePass(Stream):
+class Chunked(Stream):
+    """An order that cuts the images into chunks.
+
+    Args:
+        chunks: equal parts of the images, by a permutation of the run's seed.
+        share: of the images that are cut into chunks.
+    """
+
+    chunks: int = 100
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.chunks < 2:
+            raise UserError(
+                f"data.stream.chunks: {self.chunks} is not allowed. Allowed: a whole number from 2."
+            )
+        _check_share(self.share)
+
+
+@dataclass(frozen=True)
+class SinglePass(Chunked):
     """One chunk of the images after the other: each for its share of the steps, then never again.
 
     Epochs over the chunk that is due, as Li, Efros and Pathak (2022, sec. 5) with 100 chunks.
-
-    Args:
-        chunks: equal parts of the images, by a permutation of the run's seed.
-        share: of the images that are cut into chunks.
     """
 
     kind: ClassVar[str] = "single-pass"
-    chunks: int = 100
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_chunks(self.chunks)
-        _check_share(self.share)
 
 
 @dataclass(frozen=True)
-class Cumulative(Stream):
-    """As ``single-pass``, but with every chunk that came before.
-
-    Args:
-        chunks: equal parts of the images, by a permutation of the run's seed.
-        share: of the images that are cut into chunks.
-    """
+class Cumulative(Chunked):
+    """As ``single-pass``, but with every chunk that came before."""
 
     kind: ClassVar[str] = "cumulative"
-    chunks: int = 100
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_chunks(self.chunks)
-        _check_share(self.share)
 
 
 @dataclass(frozen=True)
-class Hybrid(Stream):
+class Hybrid(Chunked):
     """A single pass until a step, and epochs over all images from then on.
 
     Until the switch this is ``single-pass``, batch for batch: the run is what resuming from a
@@ -95,22 +94,17 @@ class Hybrid(Stream):
     who switch at epoch 40 of 100).
 
     Args:
-        chunks: equal parts of the images, by a permutation of the run's seed.
         switch: share of the steps before the switch, in (0, 1).
         visits: ``share`` of the chunks, at the pace of a single pass over the whole run; or
             ``all`` of them, each for fewer steps.
-        share: of the images that are cut into chunks, and that epochs go over later.
     """
 
     kind: ClassVar[str] = "hybrid"
-    chunks: int = 100
     switch: float = 0.4
     visits: Literal["share", "all"] = "share"
-    share: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_chunks(self.chunks)
-        _check_share(self.share)
+        super().__post_init__()
         if not 0 < self.switch < 1:
             raise UserError(
                 f"data.stream.switch: {self.switch} is not allowed. Allowed: a share of the "
@@ -151,13 +145,6 @@ def stream_of(given: str | Mapping[str, Any] | Stream) -> Stream:
         if name not in known:
             raise unknown_name(f"data.stream {kind}", name, known)
     return STREAMS[kind](**settings)
-
-
-def _check_chunks(chunks: int) -> None:
-    if chunks < 2:
-        raise UserError(
-            f"data.stream.chunks: {chunks} is not allowed. Allowed: a whole number from 2."
-        )
 
 
 def _check_share(share: float) -> None:

@@ -66,6 +66,23 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def add_engine_options(p: argparse.ArgumentParser) -> None:
+    """Add the options of commands that carry out many runs: where these are, and what on."""
+    p.add_argument("--runs", default="runs", metavar="DIR", help="the run store (default: runs)")
+    p.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: one a core)")
+    p.add_argument(
+        "--engine",
+        default="auto",
+        help="ray, pool (processes of this machine), or auto: ray if installed (default: auto)",
+    )
+    p.add_argument(
+        "--ray", metavar="ADDRESS", help="a Ray cluster; the store must be on a disk it shares"
+    )
+    p.add_argument(
+        "--gpus", type=float, default=0.0, metavar="SHARE", help="share of a GPU for each run"
+    )
+
+
 def parse(argv: Sequence[str]) -> dict[str, Any]:
     """Parse the command's options.
 

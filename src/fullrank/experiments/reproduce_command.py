@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fullrank.audit.command import CommandParser
 from fullrank.errors import UserError
+from fullrank.experiments.command import add_engine_options
 
 if TYPE_CHECKING:
     from fullrank.train.config import Config
@@ -54,19 +55,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SEED",
         help="of every condition (default: each claim's own, 0 1 2 or 0 to 4)",
     )
-    p.add_argument("--runs", default="runs", metavar="DIR", help="the run store (default: runs)")
-    p.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: one a core)")
-    p.add_argument(
-        "--engine",
-        default="auto",
-        help="ray, pool (processes of this machine), or auto: ray if installed (default: auto)",
-    )
-    p.add_argument(
-        "--ray", metavar="ADDRESS", help="a Ray cluster; the store must be on a disk it shares"
-    )
-    p.add_argument(
-        "--gpus", type=float, default=0.0, metavar="SHARE", help="share of a GPU for each run"
-    )
+    add_engine_options(p)
     p.add_argument("--out", metavar="DIR", help="folder of the results (default: reproductions)")
     p.add_argument(
         "--evidence",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fullrank.audit.command import CommandParser
-from fullrank.experiments.command import minutes
+from fullrank.experiments.command import add_engine_options, minutes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,19 +55,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     p.add_argument("grid", metavar="GRID.yaml", help="the grid, see below")
-    p.add_argument("--runs", default="runs", metavar="DIR", help="the run store (default: runs)")
-    p.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: one a core)")
-    p.add_argument(
-        "--engine",
-        default="auto",
-        help="ray, pool (processes of this machine), or auto: ray if installed (default: auto)",
-    )
-    p.add_argument(
-        "--ray", metavar="ADDRESS", help="a Ray cluster; the store must be on a disk it shares"
-    )
-    p.add_argument(
-        "--gpus", type=float, default=0, metavar="SHARE", help="share of a GPU for each run"
-    )
+    add_engine_options(p)
     p.add_argument("--out", metavar="DIR", help="folder of the results (default: sweeps/GRID)")
     p.add_argument("--json", action="store_true", help="print what was found as JSON")
     return p

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import fmean
+from statistics import fmean, linear_regression
 
 from fullrank.experiments.claims.claim import (
     Arms,
@@ -166,12 +166,9 @@ def _left_out(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
     line, mean = [], []
     for i in range(len(x)):
         a, b = [*x[:i], *x[i + 1 :]], [*y[:i], *y[i + 1 :]]
-        ma, mb = fmean(a), fmean(b)
-        slope = sum((u - ma) * (v - mb) for u, v in zip(a, b, strict=True)) / sum(
-            (u - ma) ** 2 for u in a
-        )
-        line.append(abs(mb + slope * (x[i] - ma) - y[i]))
-        mean.append(abs(mb - y[i]))
+        slope, start = linear_regression(a, b)
+        line.append(abs(start + slope * x[i] - y[i]))
+        mean.append(abs(fmean(b) - y[i]))
     return fmean(line), fmean(mean)
 
 
