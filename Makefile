@@ -42,6 +42,7 @@ evidence: $(INSTALLED)
 	$(BIN)/python benchmarks/forecast.py
 	$(BIN)/pip install -q -e ".[bench]"
 	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/li2022_pilot.py
 	$(BIN)/fullrank reproduce all --evidence docs/evidence --table README.md
 
 ## Draw the figures of docs/mechanisms.

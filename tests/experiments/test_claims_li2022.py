@@ -33,14 +33,13 @@ def trained(tmp_path):
             checkup(0, 0.6),
             *({"event": "step", "step": k, "loss": loss * k / 100} for k in range(1, 101)),
             checkup(100, auc),
-            {"event": "probe", "network": "random-init", "linear": 0.3, "factors_r2": 0.1},
-            {"event": "probe", "network": "run", "linear": probe, "factors_r2": probe / 2},
+            {"event": "modes", "step": 100, "resolved": round(100 * (1 - auc))},
             {"event": "end"},
         ]
         (folder / "record.jsonl").write_text("".join(json.dumps(e) + "\n" for e in lines))
         shown = {
             "backbone": {"cev_auc": auc},
-            "probe": {"linear": probe},
+            "probe": {"linear": probe, "factors_r2": probe / 2},
             "random": {"linear": 0.3},
         }
         return Trained(arm, seed, "x", folder, shown)
@@ -73,8 +72,8 @@ ORDER = {"iid": (0.8, 0.35), "single pass": (0.7, 0.4), "cumulative": (0.75, 0.3
         ("single-pass", {**ORDER, "single pass": (0.9, 0.4)}, "did not hold"),
         ("cumulative", ORDER, "held"),
         ("cumulative", {**ORDER, "cumulative": (0.81, 0.4)}, "did not hold"),
-        ("hybrid", {"iid": (0.8, 0.35), "hybrid": (0.8, 0.4)}, "held"),
-        ("hybrid", {"iid": (0.8, 0.35), "hybrid": (0.7, 0.3)}, "did not hold"),
+        ("hybrid", {"iid, long": (0.8, 0.35), "hybrid": (0.8, 0.4)}, "held"),
+        ("hybrid", {"iid, long": (0.8, 0.35), "hybrid": (0.7, 0.3)}, "did not hold"),
         ("width", {"width 4": (0.9, 0.3), "width 32": (0.8, 0.3)}, "held"),
         ("width", {"width 4": (0.7, 0.3), "width 32": (0.8, 0.3)}, "did not hold"),
         ("depth", {"shallow": (0.9, 0.3), "deep": (0.8, 0.3)}, "held"),
@@ -110,8 +109,14 @@ def test_noise_between_seeds_decides_nothing(trained):
     assert CLAIMS["width"].judge(noisy).verdict == "inconclusive"
 
 
+def test_modes_that_are_alive_are_counted(trained):
+    found = CLAIMS["hybrid"].judge(arms(trained, {"iid, long": (0.8, 0.35), "hybrid": (0.7, 0.4)}))
+    (modes,) = (number for number in found.numbers if number.name.startswith("modes alive"))
+    assert modes.value == pytest.approx(10, abs=1)
+
+
 def test_missing_conditions_are_named(trained):
-    found = CLAIMS["hybrid"].judge(arms(trained, {"iid": (0.8, 0.3)}))
+    found = CLAIMS["hybrid"].judge(arms(trained, {"iid, long": (0.8, 0.3)}))
     assert found.verdict == "inconclusive" and "hybrid" in found.text
 
 

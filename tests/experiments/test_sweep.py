@@ -54,9 +54,10 @@ def folders(place):
     return [folder_of(placed(p.config, place / "runs")) for p in read_grid(GRID).points]
 
 
-def test_the_results_are_what_the_records_say(place):
+@pytest.mark.parametrize("engine", ["pool", pytest.param("ray", marks=needs_ray)])
+def test_the_results_are_what_the_records_say(engine, place):
     told = []
-    done = fullrank.sweep("small.yaml", engine="pool", progress=told.append)
+    done = fullrank.sweep("small.yaml", engine=engine, progress=told.append)
     assert done.folder == Path("sweeps/small") and done.failed == 0
     assert (told[-1].done, told[-1].found) == (4, 4)
     rows = pq.read_table(done.results).to_pylist()

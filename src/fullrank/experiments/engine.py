@@ -168,6 +168,8 @@ def _carried_out(
         yield from (replace(known, index=i, config=configs[i]) for i in indices)
     if progress is not None:
         progress(clock.now(f"{clock.found} of {clock.total} runs found"))
+    if not waiting:
+        return
     jobs = [configs[indices[0]] for indices in waiting]
     if watch is not None:
         tell = watch
@@ -185,7 +187,7 @@ def _carried_out(
 def _start(
     engine: str, jobs: Sequence[Config], workers: int | None, options: dict[str, Any]
 ) -> Generator[Outcome, None, None]:
-    if engine == "ray" and jobs:
+    if engine == "ray":
         from fullrank.experiments.ray_engine import ray_outcomes
 
         jobs = [_absolute(job) for job in jobs]  # other machines are in other folders

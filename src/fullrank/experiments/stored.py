@@ -17,6 +17,7 @@ VITALS = ("spread", "effective_rank", "cev_auc", "participation_ratio", "d", "sp
 DAMAGED = ".damaged-"  # in the name of a folder that was set aside, before its number
 ALSO = ("alignment", "rank_share", "hard_rank")  # which early records may lack
 PROBES = ("knn", "linear")
+ACCURACIES = (*PROBES, "factors_r2")  # the last where a set knows what its images are made of
 
 
 def placed(config: Config, runs: Path) -> Config:
@@ -140,4 +141,4 @@ def _vitals(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _accuracies(event: Mapping[str, Any] | None) -> dict[str, float]:
-    return {name: event[name] for name in PROBES if event and name in event}
+    return {name: event[name] for name in ACCURACIES if event and name in event}

@@ -11,7 +11,7 @@ from typing import Any
 
 from fullrank.experiments.engine import Ended
 from fullrank.experiments.grid import Point
-from fullrank.experiments.stored import ALSO, LAYERS, PROBES, VITALS, folder_of
+from fullrank.experiments.stored import ACCURACIES, ALSO, LAYERS, VITALS, folder_of
 from fullrank.train.storage import write_whole
 
 RESULTS = "results.parquet"
@@ -30,8 +30,9 @@ def row_of(point: Point, ended: Ended) -> dict[str, Any]:
         ``axes`` (the point's labels), ``seed``, ``hash``, ``folder``, ``status``, ``error``,
         ``set_aside`` (a damaged folder that was in its place, and why), ``seconds`` of training,
         ``verdict_LAYER`` and the vital signs ``LAYER_NAME`` of backbone and embedding at the end,
-        ``knn``, ``linear`` and the same of the random-init network with ``_random``, ``loss`` (the
-        last), ``config`` (JSON). What a run does not have is None.
+        ``knn``, ``linear``, ``factors_r2`` (mean R² of the continuous factors, where a data set
+        knows them) and the same of the random-init network with ``_random``, ``loss`` (the last),
+        ``config`` (JSON). What a run does not have is None.
     """
     shown: Mapping[str, Any] = ended.value or {}
     aside = shown.get("set_aside")
@@ -49,7 +50,7 @@ def row_of(point: Point, ended: Ended) -> dict[str, Any]:
         vitals = shown.get(layer, {})
         row[f"verdict_{layer}"] = shown.get("verdict", {}).get(layer)
         row |= {f"{layer}_{name}": vitals.get(name) for name in COLUMNS}
-    for probe in PROBES:
+    for probe in ACCURACIES:
         row[probe] = shown.get("probe", {}).get(probe)
         row[f"{probe}_random"] = shown.get("random", {}).get(probe)
     config = json.dumps(ended.config.to_dict(), sort_keys=True)

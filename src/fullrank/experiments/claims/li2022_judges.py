@@ -14,8 +14,8 @@ from fullrank.experiments.claims.claim import (
     Trained,
     Verdict,
 )
-from fullrank.experiments.claims.li2022_conditions import BASE, CHOICES, GENTLE, SIZES
-from fullrank.experiments.claims.readings import missing, points, probe, vital
+from fullrank.experiments.claims.li2022_conditions import BASE, CHOICES, GENTLE, HYBRIDS, SIZES
+from fullrank.experiments.claims.readings import gain, missing, points, probe, vital
 from fullrank.experiments.claims.statistics import (
     by_seed,
     decide,
@@ -39,8 +39,12 @@ def rise(run: Trained) -> float:
 
 def factors(run: Trained) -> float:
     """Return the mean R² of the continuous factors, in points; 0 where a set has none."""
-    lines = [line for line in run.of("probe") if line["network"] == "run"]
-    return 100 * float(lines[-1].get("factors_r2", 0.0))
+    return 100 * float(run.shown["probe"].get("factors_r2", 0.0))
+
+
+def alive(run: Trained) -> float:
+    """Return how many eigenmodes of the embedding are alive: at least 1e-4 of the largest."""
+    return float(run.of("modes")[-1]["resolved"])
 
 
 def final_loss(run: Trained) -> float:
@@ -59,6 +63,12 @@ def of_factors(arms: Arms, first: str, second: str) -> Number:
     """Return the difference of two conditions in the mean R² of the factors, by seed."""
     pair = (by_seed(arms[first], factors), by_seed(arms[second], factors))
     return paired(*pair, f"mean R² of the factors, {first} - {second}", "points")
+
+
+def of_modes(arms: Arms, first: str, second: str) -> Number:
+    """Return the difference of two conditions in the number of modes alive, by seed."""
+    pair = (by_seed(arms[first], alive), by_seed(arms[second], alive))
+    return paired(*pair, f"modes alive in the embedding, {first} - {second}")
 
 
 def bars(arms: Arms, title: str) -> Figure:
@@ -221,7 +231,12 @@ def single_pass(arms: Arms) -> Finding:
         together(decide(rank, below=0.0), decide(linear, above=0.0)),
         f"A single pass changes AUC by {rank.value:+.3f} and the linear probe by "
         f"{linear.value:+.1f} points.",
-        (rank, linear, of_factors(arms, "single pass", "iid")),
+        (
+            rank,
+            linear,
+            of_factors(arms, "single pass", "iid"),
+            of_modes(arms, "single pass", "iid"),
+        ),
         (bars(arms, "The order of the images decides how short the tail becomes."),),
     )
 
@@ -242,16 +257,19 @@ def cumulative(arms: Arms) -> Finding:
 
 def hybrid(arms: Arms) -> Finding:
     """Judge: the hybrid probes better than IID training."""
-    if (none := missing(arms, ["iid", "hybrid"])) is not None:
+    iid, mixed = HYBRIDS
+    if (none := missing(arms, [iid, mixed])) is not None:
         return none
-    linear = points(arms, "hybrid", "iid")
-    rank, r2 = difference(arms, "hybrid", "iid"), of_factors(arms, "hybrid", "iid")
+    linear = points(arms, mixed, iid)
+    rank, r2 = difference(arms, mixed, iid), of_factors(arms, mixed, iid)
+    gained = interval(by_seed(arms[mixed], gain), "linear, hybrid - random init", "points")
     return Finding(
         decide(linear, above=0.0),
         f"The hybrid is {linear.value:+.1f} points from IID training by the linear probe and "
         f"{rank.value:+.3f} in AUC (mean R² of the factors {r2.value:+.1f} points). The paper "
         "reports up to 18 points on ImageNet.",
-        (linear, rank, r2),
+        (linear, rank, r2, gained, of_modes(arms, mixed, iid)),
+        (bars(arms, "A single pass first keeps the tail that all images at once would cost."),),
     )
 
 
@@ -261,10 +279,12 @@ def weight_decay(arms: Arms) -> Finding:
     if (none := missing(arms, [base, *GENTLE])) is not None:
         return none
     numbers = [difference(arms, base, name) for name in GENTLE]
+    modes = [of_modes(arms, base, name) for name in GENTLE]
     return Finding(
         together(*(decide(n, above=0.0) for n in numbers)),
         f"AUC is {numbers[0].value:+.3f} higher with four times the weight decay and "
-        f"{numbers[1].value:+.3f} with noise between views.",
-        numbers,
+        f"{numbers[1].value:+.3f} with noise between views; of the embedding's modes "
+        f"{modes[0].value:+.0f} and {modes[1].value:+.0f} are alive.",
+        (*numbers, *modes),
         (bars(arms, "The tail goes with weight decay and with noise between views."),),
     )
