@@ -38,7 +38,7 @@ evidence: $(INSTALLED)
 	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/foretold.py
 	$(BIN)/python benchmarks/explained.py
-	$(BIN)/fullrank sweep benchmarks/forecast.yaml
+	$(BIN)/fullrank sweep benchmarks/forecast.yaml --runs runs-forecast
 	$(BIN)/python benchmarks/forecast.py
 	$(BIN)/pip install -q -e ".[bench]"
 	$(BIN)/python benchmarks/parity.py

@@ -1,9 +1,10 @@
 """Fit the forecaster on a run store, score it on runs it has not seen, and write what ships.
 
-    python benchmarks/forecast.py [--runs runs] [--out docs/evidence/forecast.md] [--workers 2]
+    python benchmarks/forecast.py [--runs runs-forecast] [--out FILE.md] [--workers 2]
     python benchmarks/forecast.py --table TABLE.csv      # from a table that was written before
 
-The store is that of `fullrank sweep benchmarks/forecast.yaml`. Written are the evidence page, and
+The store is that of `fullrank sweep benchmarks/forecast.yaml --runs runs-forecast`, of its own so
+that nothing else that was trained decides what is fitted. Written are the evidence page, and
 `forecast.json` with its table `forecast.csv`, which ship inside the package.
 
 Protocol, fixed before the runs of the store. A row is a finished run with labels; its measurements
@@ -28,7 +29,7 @@ import argparse
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,23 @@ def scored(training: Training, probe: str, coverage: Coverage | None) -> Iterato
         f"\nBelow the best single metric, {best}, with one recipe left out? **{verdict}**: "
         f"{shown(apart, 2)} points."
     )
+    if "data" in found:
+        yield from transferred(found["data"], titles)
+
+
+def transferred(found: Mapping[str, Score], titles: Sequence[str]) -> Iterator[str]:
+    """Yield what is to be said of a data set that was not among the training runs."""
+    ordered = {title: found[title].spearman.value for title in titles}
+    best = max(ordered, key=lambda title: ordered[title])
+    chosen, metric = found[CHOSEN], found[best]
+    worse = chosen.spearman.value < metric.spearman.value
+    how = "orders runs worse" if worse else "orders runs no worse"
+    yield (
+        f"\nOn a data set never seen it {how} than one metric alone: rank correlation "
+        f"{shown(chosen.spearman, 2)}, {best} {shown(metric.spearman, 2)}. As an accuracy it would "
+        f"be {shown(chosen.error, 1)} points off, the mean of the other data sets "
+        f"{shown(found['mean'].error, 1)}; **none is given there**."
+    )
 
 
 def covered(found: Coverage, probe: str) -> Iterator[str]:
@@ -224,7 +242,7 @@ def page(rows: Sequence[RunRow], left_out: Sequence[str], version: str) -> Itera
 def main() -> None:
     """Read, fit, score, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the run store")
+    parser.add_argument("--runs", type=Path, default=Path("runs-forecast"), help="the run store")
     parser.add_argument("--table", type=Path, help="a table in place of a store")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/forecast.md"))
     parser.add_argument("--fitted", type=Path, default=PACKAGE, help="folder of what ships")

@@ -23,7 +23,6 @@ of the largest. The score is reported whatever it is. Runs that exist are found,
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -46,7 +45,7 @@ from fullrank.diagnose.foretold import (
     score,
 )
 from fullrank.theory.fate import BAND
-from fullrank.train.record import current
+from fullrank.train.record import Record
 
 SEEDS = (20, 21)
 SETTINGS: dict[str, Any] = {
@@ -90,8 +89,7 @@ def one_run(job: tuple[str, float | None, int]) -> tuple[str, list[dict[str, Any
     name, decay, seed = job
     own: dict[str, Any] = {} if decay is None else {"optimizer": {"weight_decay": decay}}
     run = fullrank.train(name, **SETTINGS, **own, seed=seed)
-    lines = (run.folder / "record.jsonl").read_text().splitlines()
-    return label(name, decay), current([json.loads(line) for line in lines])
+    return label(name, decay), Record(run.folder).current()
 
 
 def label(name: str, decay: float | None) -> str:

@@ -11,8 +11,6 @@ are others. The criteria below were fixed before the runs.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import fullrank
+from fullrank.experiments.measured import interval
 from fullrank.recipes.registry import recipe, recipes
+from fullrank.train.record import Record
 from recipe_steps import Cost, costs
 
 SEEDS = (10, 11, 12)
@@ -44,7 +44,7 @@ def one_run(job: tuple[str, int]) -> dict[str, Any]:
     """Train one recipe with one seed and read its record; an identical run is found instead."""
     name, seed = job
     run = fullrank.train(name, **SETTINGS, seed=seed)
-    events = [json.loads(line) for line in (run.folder / "record.jsonl").read_text().splitlines()]
+    events = Record(run.folder).current()
     checkups = [e["layers"] for e in events if e["event"] == "checkup"]
     probes = {e["network"]: e for e in events if e["event"] == "probe"}
     assert run.verdict is not None
@@ -87,15 +87,12 @@ def gain(result: dict[str, Any], probe: str) -> float:
     return float(100 * (result["probe"][probe] - result["random"][probe]))
 
 
-def interval(values: Sequence[float], digits: int = 1) -> str:
-    """Mean and half of the 95 % interval over seeds (Student's t)."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
+def with_half(values: Sequence[float], digits: int = 1) -> str:
+    """Return mean and half of the 95 % interval over seeds, where there are several."""
+    mean, high = statistics.fmean(values), interval(values)["high"]
+    if high is None:
         return f"{mean:.{digits}f}"
-    from scipy.stats import t
-
-    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+    return f"{mean:.{digits}f} ± {high - mean:.{digits}f}"
 
 
 def row(name: str, rows: list[dict[str, Any]], cost: Cost | None) -> str:
@@ -104,14 +101,14 @@ def row(name: str, rows: list[dict[str, Any]], cost: Cost | None) -> str:
     cells = [
         f"`{name}`",
         ", ".join(kind if n == len(rows) else f"{n} {kind}" for kind, n in counts.items()),
-        interval([100 * r["probe"]["knn"] for r in rows]),
+        with_half([100 * r["probe"]["knn"] for r in rows]),
         ", ".join(f"{gain(r, 'knn'):+.1f}" for r in rows),
-        interval([100 * r["probe"]["linear"] for r in rows]),
+        with_half([100 * r["probe"]["linear"] for r in rows]),
         ", ".join(f"{gain(r, 'linear'):+.1f}" for r in rows),
-        interval([r["embedding"]["spread"] for r in rows], 2),
-        interval([r["embedding"]["effective_rank"] for r in rows])
+        with_half([r["embedding"]["spread"] for r in rows], 2),
+        with_half([r["embedding"]["effective_rank"] for r in rows])
         + f" of {rows[0]['embedding']['d']}",
-        interval([r["backbone"]["effective_rank"] for r in rows]),
+        with_half([r["backbone"]["effective_rank"] for r in rows]),
         f"{max(r['seconds'] for r in rows):.0f}",
     ]
     if cost is None:
@@ -156,7 +153,7 @@ def page(results: list[dict[str, Any]], measured: dict[str, Cost]) -> Iterator[s
     for name in sorted(known, key=lambda s: (family[s], s)):
         yield row(name, by_name[known[name]], measured.get(name))
     knn, linear = (
-        interval([100 * r["random"][probe] for r in by_name[next(iter(by_name))]])
+        with_half([100 * r["random"][probe] for r in by_name[next(iter(by_name))]])
         for probe in ("knn", "linear")
     )
     yield f"| random init | – | {knn} | – | {linear} | {' | '.join(['–'] * 8)} |"

@@ -86,6 +86,11 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["waiting", "training"])
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # what the fresh process does
     given = parser.parse_args()
+    if given.runs <= CORES:
+        parser.error(
+            f"--runs: {given.runs} given. Allowed: {CORES + 1} or more; the first {CORES} bring "
+            "the imports and do not count towards the ideal."
+        )
     if given.one:
         kind, engine = given.one
         measure = {"waiting": waiting, "training": training}[kind]

@@ -3,16 +3,17 @@
 Run ``python benchmarks/training_step.py`` with the extra ``bench`` installed (about five minutes on
 two cores; on a machine that does other work the ratios mean little, see the load it prints). Both
 sides train the same backbone with heads of the same sizes (projector 512-512-512, predictor 128) on
-Fashion-MNIST, batch 256, with the same number of threads. They take turns, block by block, in one
-process; the first steps of every block are not counted. The table shows the median step over all
-blocks, and the ratio of the medians with its least and greatest value over the rounds.
+Fashion-MNIST, batch 256, with the same number of threads, in float32 (by default our side would
+take bf16 on a processor with units for it). They take turns, block by block, in one process; the
+first steps of every block are not counted. The table shows the median step over all blocks, and the
+ratio of the medians with its least and greatest value over the rounds.
 
 lightly's side is the loop of its documentation (docs.lightly.ai/examples/simsiam.html): its SimSiam
-transform on PIL images in a DataLoader with 2 workers, its heads and loss, ``torch.optim.SGD``, all
-in float32 (its optimiser has no momentum, ours has). The images are grey and stay so (PIL mode L):
-the transform's saturation, hue and greyscale are called but change nothing, and the normalisation
-is given one channel. The backbone modules are ours on both sides, laid out as PyTorch does by
-default on the peer's.
+transform on PIL images in a DataLoader with 2 workers, its heads and loss, ``torch.optim.SGD``
+(without momentum, ours has it). The images are grey and stay so (PIL mode L): the transform's
+saturation, hue and greyscale are called but change nothing, and the normalisation is given one
+channel. The backbone modules are ours on both sides, laid out as PyTorch does by default on the
+peer's.
 
 Our side is ``fullrank.train.run.run``, all of it: Lightning, callbacks, record and logger; its step
 times are read from the run's own record. Check-ups, which a run holds under 2 % of its training
@@ -46,7 +47,6 @@ from fullrank.data.settings import DataSettings, resolve_augmentation
 from fullrank.data.sources import load_source
 from fullrank.models.settings.backbone import MLP, BackboneSettings, Conv4, ResNet
 from fullrank.train import hardware
-from fullrank.train.config import RunSettings
 from fullrank.train.record import Record
 from fullrank.train.resolve import resolve
 from fullrank.train.run import run
@@ -54,6 +54,7 @@ from fullrank.train.run import run
 DATA = "fashion-mnist"
 BATCH = 256
 WORKERS = 2
+PRECISION = "32"  # the peer's
 HIDDEN, OUT, PREDICTOR = 512, 512, 128
 # What is trained, and how many times as fast as the peer it is meant to be.
 CASES: dict[str, tuple[BackboneSettings, float]] = {
@@ -171,6 +172,7 @@ def our_block(backbone: BackboneSettings, preset: str, warmup: int, steps: int) 
                 "steps": warmup + steps,
                 "out": str(Path(folder) / "run"),
                 "device": "cpu",
+                "precision": PRECISION,
                 "log_every": 1,
                 # What happens before the first step and after the last is kept short.
                 "checkup": {"size": 256},
@@ -262,7 +264,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    conditions = hardware.environment("cpu", hardware.precision(RunSettings(), "cpu"))
+    conditions = hardware.environment("cpu", PRECISION)
     conditions |= {name: version(name) for name in ("lightly", "torchvision", "pillow")}
     conditions |= {"cores": os.cpu_count(), "load": os.getloadavg()[0], "batch_size": BATCH}
     conditions |= {"rounds": args.rounds, "steps": args.steps, "warmup": args.warmup}

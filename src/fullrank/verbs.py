@@ -152,7 +152,8 @@ def explain(
             diagrams of; by default those that matter to the recipe.
         seeds: of the runs of every cell, or how many: 0, 1, …; by default three, quick one.
         workers: runs at a time, each on one thread; by default one a core.
-        out: folder of the explanation; by default ``explanations/RECIPE``.
+        out: folder of the explanation; by default ``explanations/RECIPE``, with the name of the
+            data set behind it where that is not the default.
         progress: is told after every run where things stand.
         show_theory: is given theory's statements before anything is trained.
 
@@ -294,7 +295,8 @@ def sweep(
         ray: address of a Ray cluster, whose machines share the store's disk; by default Ray runs on
             this machine.
         gpus: share of a GPU that each run has, for Ray.
-        out: folder of the results; by default ``sweeps/NAME`` of the grid's file.
+        out: folder of the results; by default ``sweeps/NAME`` of the grid's file, for a mapping
+            ``sweeps/grid-HASH``.
         progress: is told after every run where things stand.
         watch: is shown all runs about once a second.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 from itertools import islice
 
@@ -198,9 +200,21 @@ def test_every_kind_is_told_apart():
         (lambda: order(Fraction(0.01)), "more than the 2 images that the pool"),
         (lambda: order(SinglePass(20), steps=10), "20 chunks given for 10 steps"),
         (lambda: order(SinglePass(5), steps=None), "steps: none given"),
+        (lambda: Order(Once(), N, BATCH, 0), "steps: none given"),
+        (lambda: Order(Once(), N, N + 1, 0), "steps: none given"),
         (lambda: Order(Once(), N, BATCH, 0, 26), "once needs 208 images for 26 steps of 8"),
     ],
 )
 def test_orders_that_cannot_be_are_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "make", ['Hybrid(visits="al")', 'stream_of({"kind": "hybrid", "visits": "al"})']
+)
+def test_visits_of_a_hybrid_are_one_of_two(make):
+    # In a process of its own: in this one annotations are checked before anything else is.
+    code = f"from fullrank.data.stream_settings import Hybrid, stream_of; {make}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "UserError: data.stream.visits: 'al' is not known. Did you mean 'all'?" in done.stderr

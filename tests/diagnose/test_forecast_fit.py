@@ -235,6 +235,36 @@ def test_a_line_on_a_metric_that_is_linear_in_accuracy_is_exact():
     )
 
 
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: b.title)
+def test_a_line_says_the_same_of_a_run_whatever_runs_are_beside_it(baseline):
+    table, random = training(), np.random.default_rng(1)
+    table = replace(table, metrics={m: random.normal(size=len(table)) for m in baseline.metrics})
+    line = baseline.fit(table)
+    alone = [line(table.take(np.array([i])))[0] for i in range(len(table))]
+    np.testing.assert_allclose(alone, line(table), atol=1e-12)
+
+
+def test_the_parts_of_clid_count_alike_in_any_unit_and_not_at_all_where_they_are_equal():
+    table, random = training(), np.random.default_rng(1)
+    clid = next(b for b in BASELINES if b.title == "CLID")
+    learned, dimension = random.normal(size=(2, len(table)))
+
+    def said(learned, dimension, of=slice(None)):
+        own = replace(table, metrics={"clid_learnability": learned, "twonn": dimension})
+        return clid.fit(own.take(np.arange(len(table))[of]))(own)
+
+    found = said(learned, dimension)
+    np.testing.assert_allclose(said(0.1 * learned + 3, 50 * dimension), found, atol=1e-9)
+    equal = np.where(np.arange(len(table)) < 50, 0.1, dimension)
+    constant = said(learned, np.full(len(table), 7.0), slice(50))
+    np.testing.assert_allclose(said(learned, equal, slice(50)), constant, atol=1e-9)
+    unknown = np.where(np.arange(len(table)) < 50, np.nan, dimension)
+    line = clid.fit(replace(table, metrics={"clid_learnability": learned, "twonn": unknown}))
+    assert np.isfinite(line(table)).all()
+    none = said(learned, unknown, slice(50))
+    np.testing.assert_allclose(none, said(0 * learned, 0 * dimension, slice(50)), atol=1e-9)
+
+
 def test_the_order_is_that_of_scipy_and_knows_no_data_set():
     from scipy.stats import spearmanr
 

@@ -76,6 +76,18 @@ def test_what_was_measured_is_kept_beside_the_run(trained, tmp_path):
         measure_run(folder)
 
 
+@pytest.mark.parametrize(
+    "damaged", [b'{"version": 1, "ha', b"\xff\xfe", b"", b"[1]", b'{"version": 1, "hash": "HASH"}']
+)
+def test_a_damaged_measurement_is_taken_again(trained, tmp_path, damaged):
+    folder = copied(trained, tmp_path / "run")
+    found = measure_run(folder)
+    damaged = damaged.replace(b"HASH", found["hash"].encode())
+    (folder / MEASURED).write_bytes(damaged)
+    assert measure_run(folder) == found
+    assert json.loads((folder / MEASURED).read_text(encoding="utf-8")) == found
+
+
 def test_a_row_says_what_the_run_was_and_how_it_probes(trained):
     row, probe = read_run(trained), last(trained, "probe")
     assert (row.recipe, row.width, row.d, row.n, row.labelled) == ("simsiam", 4, 32, IMAGES, 200)
@@ -92,10 +104,13 @@ def test_seeds_are_of_one_kind_and_other_settings_of_another(trained, tmp_path):
     for name, old, new, same in (
         ("seed", "seed: 3", "seed: 4", True),
         ("width", "  width: 4", "  width: 8", False),
+        ("old", "  stream:\n    kind: iid\n", "", True),  # of before there were other orders
+        ("once", "    kind: iid\n", "    kind: once\n", False),
     ):
         folder = copied(trained, tmp_path / name)
         measure_run(folder)
         config = folder / "config.yaml"
+        assert old in config.read_text()
         config.write_text(config.read_text().replace(old, new))
         assert (read_run(folder).kind == kind) == same
 

@@ -9,7 +9,13 @@ import pytest
 
 from fullrank.experiments.claims.claim import Trained
 from fullrank.experiments.claims.li2022 import PAPER
-from fullrank.experiments.claims.li2022_conditions import CHOICES, GENTLE, POOL, SIZES
+from fullrank.experiments.claims.li2022_conditions import (
+    CHOICES,
+    GENTLE,
+    POOL,
+    SIZES,
+    WIDTHS,
+)
 from fullrank.experiments.claims.li2022_judges import final_loss
 from fullrank.experiments.claims.li2022_spectra import spectrum
 
@@ -123,12 +129,35 @@ def test_missing_conditions_are_named(trained):
 def test_a_loss_that_tells_is_not_blind_and_one_that_does_not_is(trained, tmp_path):
     tells = arms(trained, SIZE, loss=lambda auc, probe: -probe)
     assert CLAIMS["loss-blind"].judge(tells).verdict == "did not hold"
-    assert CLAIMS["forecast"].judge(tells).verdict == "held"
+    values = {f"condition {k}": (0.6 + 0.03 * k, 0.4 - 0.03 * k) for k in range(8)}
+    assert CLAIMS["forecast"].judge(arms(trained, values)).verdict == "held"
     assert final_loss(tells["250 images"][0]) == pytest.approx(-0.4 * np.mean(range(91, 101)) / 100)
 
 
+def test_at_the_published_scale_the_most_images_are_all(trained):
+    sizes = CLAIMS["data-size"].arms("paper", [0])
+    shares = [getattr(runs[0].data.stream, "share", 1.0) for runs in sizes.values()]
+    assert shares == [0.01, 0.1, 1.0]
+
+
+def test_photographs_have_no_factors_and_are_judged_all_the_same(trained):
+    values = {f"condition {k}": (0.6 + 0.03 * k, 0.4 - 0.03 * k) for k in range(8)}
+    runs = arms(trained, values)
+    for run in (run for found in runs.values() for run in found):
+        del run.shown["probe"]["factors_r2"]
+    found = CLAIMS["forecast"].judge(runs)
+    assert found.verdict == "held"
+    assert not any("factors" in number.name for number in found.numbers)
+
+
+def test_one_seed_decides_nothing(trained):
+    for name, names in {"architecture": ["2,000 images", *CHOICES], "width": WIDTHS}.items():
+        found = CLAIMS[name].judge(arms(trained, dict.fromkeys(names, (0.8, 0.3)), seeds=1))
+        assert found.verdict == "inconclusive"
+
+
 def test_a_tail_that_does_not_tell_forecasts_nothing(trained):
-    values = {"250 images": (0.8, 0.3), "2,000 images": (0.7, 0.2), "10,000 images": (0.6, 0.1)}
+    values = {f"condition {k}": (0.6 + 0.03 * k, 0.1 + 0.03 * k) for k in range(8)}
     found = CLAIMS["forecast"].judge(arms(trained, values))
     assert found.verdict == "did not hold"
     line, mean = found.numbers[2:]

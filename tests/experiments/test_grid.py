@@ -51,6 +51,13 @@ def test_a_file_is_read_as_what_it_holds(tmp_path):
     assert grid.points == read_grid(given).points
 
 
+def test_a_grid_without_a_file_is_named_by_what_it_holds():
+    grids = [{"base": BASE, "seeds": n} for n in (1, 2)]
+    names = [read_grid(grid).name for grid in grids]
+    assert len(set(names)) == 2
+    assert names == [read_grid(dict(grid)).name for grid in grids]
+
+
 def test_a_number_without_a_point_is_a_number_all_the_same(tmp_path):
     path = tmp_path / "grid.yaml"
     path.write_text("base: {data: digits}\ngrid: {optimizer.lr: [1e-3, 0.001, 2e-3]}\n")
@@ -82,6 +89,7 @@ def test_a_length_replaces_the_other_length():
 def test_a_base_alone_is_one_point_of_its_seed():
     (point,) = read_grid({"base": BASE | {"seed": 4}}).points
     assert point.seed == 4 and point.config.run.seed == 4 and str(point) == "seed 4"
+    assert read_grid({"base": BASE | {"seed": 4}, "seeds": None}).points == [point]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +114,18 @@ def test_a_base_alone_is_one_point_of_its_seed():
         ({"grid": {"steps": [3]}, "sets": {"a": {"b": {"steps": 4}}}}, "steps is set by two axes"),
         ({"base": BASE, "seeds": 0}, "seeds: 0"),
         ({"base": BASE, "seeds": [1, 1]}, "seeds: "),
+        ({"base": BASE, "seeds": "3"}, "seeds: '3'"),
+        ({"base": BASE, "seeds": ["a"]}, r"seeds: \['a'\]"),
+        ({"base": BASE, "seeds": 3.0}, "seeds: 3.0"),
+        ({"base": BASE, "seeds": [0.5]}, r"seeds: \[0.5\]"),
+        ({"base": BASE, "seeds": [True]}, r"seeds: \[True\]"),
+        ({"base": BASE, "seeds": {"a": 1}}, "seeds: {"),
+        ({"sets": {"s": {"one": {"seed": 3}}}}, "sets: s: one: 'seed' is not .*`seeds`"),
+        ({"sets": {"s": {"one": {"out": "x"}}}}, "sets: s: one: 'out' is not .*--runs"),
+        (
+            {"grid": {"steps": [3]}, "sets": {"steps": {"few": {"batch_size": 4}}}},
+            "'steps' is the name of two axes",
+        ),
         ({"base": {"seed": 1}, "seeds": 2}, "'seed' is not allowed here"),
         ({"base": {"out": "x"}}, "'out' is not allowed here"),
         ({"base": [1]}, "base: .*a mapping"),

@@ -147,3 +147,45 @@ def test_processes_stop_when_the_one_that_gives_the_jobs_is_killed(tmp_path):
             break
         time.sleep(0.01)
     assert stopped.exists()
+
+
+AHEAD = """
+import os
+import sys
+import time
+from pathlib import Path
+from fullrank.experiments.pool import outcomes, start_ahead
+
+def parent_and_modules(job):
+    return os.getppid(), "slow_to_import" in sys.modules
+
+if __name__ == "__main__":
+    imported = Path(sys.argv[1])
+    start_ahead(["slow_to_import"])
+    assert not imported.exists()  # nobody waits for it
+    while not imported.exists():  # though there is no worker yet
+        time.sleep(0.01)
+    start_ahead(["slow_to_import"])
+    (found,) = outcomes(parent_and_modules, [1], 1, preload=["slow_to_import"])
+    assert found.value == (int(imported.read_text()), True), found
+"""
+SLOW = """
+import os
+import time
+from pathlib import Path
+
+time.sleep(1)
+part = Path({path!r} + ".part")
+part.write_text(str(os.getpid()))
+part.rename({path!r})
+"""
+
+
+def test_imports_begin_before_there_is_a_worker(tmp_path):
+    imported, script = tmp_path / "imported", tmp_path / "ahead.py"
+    script.write_text(AHEAD)
+    (tmp_path / "slow_to_import.py").write_text(SLOW.format(path=str(imported)))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    line = [sys.executable, str(script), str(imported)]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

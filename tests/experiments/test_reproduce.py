@@ -121,7 +121,9 @@ def test_claims_are_judged_and_found_again(folder):
     assert judged == ["tiny/exact", "tiny/spread"]
     assert (told[-1].done, told[-1].total) == (4, 4)
     found = claims_of(done)
-    assert found["exact"]["verdict"] == "held" and found["exact"]["arms"] == []
+    assert found["exact"]["verdict"] == "held"
+    assert found["exact"]["arms"] == found["exact"]["seeds"] == []
+    assert found["spread"]["seeds"] == [0, 1]
     assert found["broken"]["verdict"] is None
     spread = found["spread"]
     values = {
@@ -151,6 +153,37 @@ def test_claims_are_judged_and_found_again(folder):
     assert before == {p: p.read_bytes() for p in folder.glob("runs/*/record.jsonl")}
     # What was judged before and is not asked for now stays.
     assert claims_of(again)["exact"] == found["exact"]
+
+    # A claim without runs leaves the conditions of the others' runs as they were.
+    last = reproduce("other").found["tiny"]
+    kept = again.found["tiny"]
+    assert (last["environment"], last["seconds"]) == (kept["environment"], kept["seconds"])
+    assert f"<td>{kept['environment']['torch']}</td>" in (done.folder / "tiny.html").read_text()
+
+    # What is asked for and was judged before stays until it is judged again.
+    def interrupt(paper, claim):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("exact", "spread", judged=interrupt)
+    there = json.loads((done.folder / "tiny.json").read_text())
+    assert there["claims"][1] == claims_of(again)["spread"]
+
+
+def test_reproductions_at_the_same_time_keep_each_others_verdicts(folder):
+    def another(paper, claim):
+        if claim["name"] == "tiny/exact":
+            reproduce("other")
+
+    done = reproduce("exact", "broken", judged=another)
+    assert {name: claim["verdict"] for name, claim in claims_of(done).items()} == {
+        "exact": "held",
+        "spread": None,
+        "broken": "inconclusive",
+        "missing": None,
+        "other": "held",
+    }
+    assert json.loads((done.folder / "tiny.json").read_text()) == done.found["tiny"]
 
 
 def test_what_fails_is_inconclusive_and_the_rest_goes_on(folder):

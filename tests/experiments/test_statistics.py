@@ -14,6 +14,7 @@ from fullrank.experiments.claims.statistics import (
     all_seeds,
     decide,
     interval,
+    most,
     paired,
     spearman,
     together,
@@ -144,3 +145,32 @@ def test_rank_correlation_of_few_or_equal_values_is_refused():
         spearman([1.0, 2.0], [1.0, 2.0])
     with pytest.raises(UserError, match="equal"):
         spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])
+
+
+def test_seeds_of_one_condition_are_no_independent_witnesses():
+    x = [a + 0.01 * k for a in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0) for k in range(10)]
+    y = [a + 0.01 * k for a in (2.0, 1.0, 4.0, 3.0, 6.0, 5.0) for k in range(10)]
+    runs = spearman(x, y)
+    conditions = spearman(x, y, groups=[k // 10 for k in range(60)])
+    assert conditions.value == runs.value
+    assert conditions.low < runs.low < runs.value
+
+
+def test_groups_of_one_run_are_runs():
+    x, y = [3.0, 1.0, 2.0, 5.0, 4.0], [2.0, 1.0, 3.0, 5.0, 4.0]
+    assert spearman(x, y, groups=range(5)) == spearman(x, y)
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (["a", "a", "b"], "held"),
+        (["a", "b", "b"], "did not hold"),
+        (["a", "b", "c"], "inconclusive"),
+        (["a", "b"], "inconclusive"),
+        (["a"], "inconclusive"),
+        (["b", "c", "d"], "inconclusive"),
+    ],
+)
+def test_a_majority_decides_and_nothing_less(found, verdict):
+    assert most(found, ["a"]) == verdict

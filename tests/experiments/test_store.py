@@ -113,15 +113,42 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_every_damage_is_seen(store, damage):
     config = placed(tiny(), store)
-    assert examine(folder_of(config), config).damage is None
+    before = examine(folder_of(config), config)
+    assert before.damage is None and before.shown == read(folder_of(config))
     damage(folder_of(config))
-    assert DAMAGES[damage] in examine(folder_of(config), config).damage
+    after = examine(folder_of(config), config)
+    assert DAMAGES[damage] in after.damage
+    assert after.shown is None and after.stopped is None
 
 
 def test_where_there_is_nothing_nothing_is_damaged(tmp_path):
     config = placed(tiny(), tmp_path)
     assert examine(folder_of(config), config) == examine(tmp_path, config)
     assert examine(folder_of(config), config).state == "new"
+
+
+def test_a_folder_that_another_sweep_sets_aside_meanwhile_stops_nothing(store):
+    config = placed(tiny(), store)
+    folder, done = folder_of(config), threading.Event()
+
+    def move():
+        while not done.is_set():
+            folder.rename(store / "aside")
+            (store / "aside").rename(folder)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        states = {examine(folder, config).state for _ in range(1000)}
+    finally:
+        done.set()
+        thread.join()
+    assert states <= {"new", "unfinished", "finished"}
+
+
+def test_a_place_that_cannot_be_looked_at_is_damaged(tmp_path):
+    folder = tmp_path / ("x" * 300)  # longer than a name may be
+    assert "record cannot be read" in examine(folder, tiny()).damage
 
 
 def test_the_same_run_under_other_machine_settings_or_in_epochs_is_the_same(store):

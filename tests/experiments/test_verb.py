@@ -10,6 +10,7 @@ import fullrank
 from fullrank.cli import main
 from fullrank.errors import UserError
 from fullrank.experiments.command import print_cells
+from fullrank.experiments.scale import data_settings
 from fullrank.experiments.verb import default_folder
 
 
@@ -53,6 +54,33 @@ def test_what_cannot_be_explained_is_refused_before_any_run(options, message, tm
     with pytest.raises(UserError, match=message):
         fullrank.explain(**{"recipe": "simsiam", "out": tmp_path / "out", **options})
     assert not (tmp_path / "runs").exists()
+
+
+def test_explanations_on_other_data_have_folders_of_their_own():
+    others = [
+        "digits",
+        {"name": "digits", "limit": 500},
+        {"name": "digits", "limit": 600},
+        {"name": "fashion-mnist", "stream": {"kind": "fraction", "share": 0.1}},
+        "folder:a/photos",
+        "folder:b/photos",
+    ]
+    usual = default_folder("simsiam", "cpu")
+    folders = [default_folder("simsiam", "cpu", data=data_settings(data)) for data in others]
+    assert len({usual, *folders}) == len(others) + 1
+    assert all(folder.parent == usual.parent for folder in folders)
+    assert default_folder("simsiam", "cpu", data=data_settings("fashion-mnist")) == usual
+    # Where the files are decides nothing.
+    elsewhere = data_settings({"name": "fashion-mnist", "root": "/data", "workers": 5})
+    assert default_folder("simsiam", "cpu", data=elsewhere) == usual
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff"])
+def test_a_damaged_explanation_is_named_and_not_replaced(tmp_path, content):
+    (tmp_path / "explanation.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"explanation\.json is damaged"):
+        fullrank.explain("simclr", theory=True, out=tmp_path)
+    assert (tmp_path / "explanation.json").read_bytes() == content
 
 
 def test_theory_alone_does_not_replace_an_explanation_with_runs(tmp_path):

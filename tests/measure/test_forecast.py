@@ -150,6 +150,13 @@ def test_the_constant_of_the_data_set_and_the_labelled_images_count():
     assert math.isclose(odds["digits", 1024] - odds["shapes", 1024], 2.0, abs_tol=1e-9)
 
 
+@pytest.mark.parametrize("labelled", [0, -5])
+@pytest.mark.parametrize("data", ["fashion-mnist", "cifar10", None])
+def test_a_probe_needs_labelled_images(data, labelled):
+    with pytest.raises(UserError, match=f"labelled: {labelled} given. Allowed: 1 or more"):
+        forecast(signs(*views()), data, labelled)
+
+
 def test_what_is_unlike_widens_the_interval_and_what_is_far_has_none():
     def width(forecaster, rows):
         p = forecaster.forecast(signs(*rows), "digits").expected["knn"]

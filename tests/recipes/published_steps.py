@@ -102,6 +102,8 @@ def two_steps(config) -> list[float]:
         "augment": session.augment,
         "batch_size": config.run.batch_size,
         "seed": 0,
+        "stream": config.data.stream,
+        "total_steps": STEPS,
     }
     losses = Losses()
     trainer = session._trainer([losses])

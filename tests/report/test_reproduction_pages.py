@@ -200,7 +200,17 @@ def test_numbers_are_written_with_what_they_have():
     assert tally(held) == "Of 3 claims: 2 held, 1 not judged yet."
 
 
-def test_damaged_evidence_is_no_evidence(tmp_path):
-    (tmp_path / "claims.json").write_text("{")
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"{", "is damaged"), (b"\xff", "is damaged"), (b"[]", "holds list")]
+)
+def test_damaged_evidence_is_refused_and_not_written_over(tmp_path, content, message):
     assert read_claims(tmp_path) == {}
-    assert claims_table(tmp_path, tmp_path) == "No evidence yet."
+    (tmp_path / "claims.json").write_bytes(content)
+    for use in (
+        lambda: claims_table(tmp_path, tmp_path),
+        lambda: write_evidence({"tiny": WHOLE}, tmp_path),
+    ):
+        with pytest.raises(UserError, match=rf"evidence: .*claims\.json {message}"):
+            use()
+    assert [path.name for path in tmp_path.iterdir()] == ["claims.json"]
+    assert (tmp_path / "claims.json").read_bytes() == content

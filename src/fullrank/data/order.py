@@ -53,12 +53,13 @@ class Order:
         n: training images.
         batch_size: of the global batch.
         seed: the run's seed.
-        steps: of the whole run; needed by every kind but ``iid`` and ``fraction``.
+        steps: of the whole run; needed by every kind but ``iid``, ``fraction`` and an endless
+            ``once``.
         endless: whether there are images beyond the ``n`` (``once`` goes on with them).
 
     Raises:
-        UserError: a batch does not fit a phase, there are more chunks than steps, or too few images
-            to show each once.
+        UserError: a batch does not fit a phase, there are more chunks than steps, too few images
+            to show each once, or no ``steps`` where they are needed.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class Order:
         self.endless = endless
         share = getattr(stream, "share", 1.0)
         self.pool_size = max(1, round(share * n))
-        if isinstance(stream, Once):
-            shown = batch_size * (steps or 1)
-            if not endless and shown > n:
+        if isinstance(stream, Once) and not endless:
+            steps = _needed(steps, stream)
+            shown = batch_size * steps
+            if shown > n:
                 raise UserError(
                     f"data.stream: once needs {shown:,} images for {steps:,} steps of "
                     f"{batch_size}, and there are {n:,}. Allowed: at most {n // batch_size:,} "
@@ -162,16 +164,21 @@ def describe(phase: Phase) -> str:
 def _phases(stream: Stream, n: int, steps: int | None) -> list[Phase]:
     if not isinstance(stream, Chunked):
         return [Phase(0, None, 0, n)]
-    if steps is None:
-        raise UserError(
-            f"steps: none given. Allowed: the length of the run, which data.stream {stream.kind} "
-            "divides among its chunks."
-        )
+    steps = _needed(steps, stream)
     if not isinstance(stream, Hybrid):
         return _chunks(n, stream.chunks, steps, from_start=isinstance(stream, Cumulative))
     switch = min(max(1, round(stream.switch * steps)), steps - 1)
     whole = _chunks(n, stream.chunks, switch if stream.visits == "all" else steps, False)
     return [*(phase for phase in whole if phase.first < switch), Phase(switch, None, 0, n)]
+
+
+def _needed(steps: int | None, stream: Stream) -> int:
+    if steps is None:
+        raise UserError(
+            "steps: none given. Allowed: the length of the run, on which data.stream "
+            f"{stream.kind} depends."
+        )
+    return steps
 
 
 def _chunks(n: int, chunks: int, steps: int, from_start: bool) -> list[Phase]:

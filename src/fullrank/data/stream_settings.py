@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from fullrank.errors import UserError, unknown_name
+
+Visits = Literal["share", "all"]
+VISITS: tuple[str, ...] = get_args(Visits)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Hybrid(Chunked):
 
     kind: ClassVar[str] = "hybrid"
     switch: float = 0.4
-    visits: Literal["share", "all"] = "share"
+    visits: Visits = "share"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,6 +113,8 @@ class Hybrid(Chunked):
                 f"data.stream.switch: {self.switch} is not allowed. Allowed: a share of the "
                 "steps between 0 and 1."
             )
+        if self.visits not in VISITS:
+            raise unknown_name("data.stream.visits", str(self.visits), VISITS)
 
 
 @dataclass(frozen=True)

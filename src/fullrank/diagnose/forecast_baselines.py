@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ class Baseline:
         metrics: names of the table's metrics; none is the mean accuracy.
         near: the healthy value, where a metric is bad on both sides of it.
         standardised: whether the metrics are summed, each brought to mean 0 and variance 1 over
-            the runs first, as CLID is.
+            the runs of the fit first, as CLID is.
     """
 
     title: str
@@ -28,19 +29,13 @@ class Baseline:
     standardised: bool = False
 
     def columns(self, training: Training) -> Array:
-        """Return what the line is fitted to, (n, number of columns); NaN where it is missing."""
+        """Return the metrics, or how far from ``near`` they are, (n, m); NaN where missing."""
         if not self.metrics:
             return np.zeros((len(training), 0))
         missing = np.full(len(training), np.nan)
         found = np.column_stack([training.metrics.get(m, missing) for m in self.metrics])
         if self.near is not None:
             found = np.abs(found - self.near)
-        if self.standardised:
-            known = found[np.isfinite(found).all(1)]
-            if len(known):
-                deviation = known.std(0)
-                found = (found - known.mean(0)) / np.where(deviation > 0, deviation, 1.0)
-            found = found.sum(1, keepdims=True)
         return found
 
     def fit(self, training: Training) -> Predict:
@@ -49,12 +44,13 @@ class Baseline:
         The number of labelled images is a condition that every model is told; a missing metric
         counts as the mean.
         """
-        columns = self.columns(training)
+        reduced = self._reduction(self.columns(training))
+        columns = reduced(self.columns(training))
         fill = [float(c[np.isfinite(c)].mean()) if np.isfinite(c).any() else 0.0 for c in columns.T]
         names = [str(name) for name in np.unique(training.data)]
 
         def design(some: Training) -> Array:
-            own = self.columns(some)
+            own = reduced(self.columns(some))
             own = np.where(np.isfinite(own), own, np.array(fill).reshape(1, -1))
             return np.column_stack([own, np.log2(some.labelled)])
 
@@ -71,6 +67,22 @@ class Baseline:
             return np.clip(design(some) @ slopes + own, 0.0, 1.0)
 
         return predict
+
+    def _reduction(self, columns: Array) -> Callable[[Array], Array]:
+        """Return what turns metrics into what the line is fitted to, given those of the fit.
+
+        Mean and variance are of the fit alone: a run's forecast depends on no run beside it.
+        """
+        if not self.standardised:
+            return lambda found: found
+        known = columns[np.isfinite(columns).all(1)]
+        if not len(known):
+            return lambda found: np.zeros((len(found), 1))
+        mean, deviation = known.mean(0), known.std(0)
+        # A metric that is equal for all runs has no scale and counts 0; what is left is rounding.
+        varies = deviation > 1e-12 * np.abs(known).max(0)
+        weights = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
+        return lambda found: ((found - mean) * weights).sum(1, keepdims=True)
 
 
 BASELINES = (

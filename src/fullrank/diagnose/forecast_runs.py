@@ -12,6 +12,7 @@ from typing import Any
 from fullrank.audit.measured import Layer, measure_subject
 from fullrank.audit.open import open_subject
 from fullrank.audit.subject import Options
+from fullrank.data.stream_settings import IID
 from fullrank.diagnose.forecast_table import RunRow, rounded
 from fullrank.errors import UserError
 from fullrank.measure.clid import dimension_share
@@ -22,6 +23,7 @@ from fullrank.measure.shards import Shards
 from fullrank.measure.table import read_values
 from fullrank.recipes.registry import recipe as find_recipe
 from fullrank.recipes.user_file import is_user_file
+from fullrank.train.config import NOT_IDENTITY
 from fullrank.train.folder import CONFIG
 from fullrank.train.record import Record
 from fullrank.train.resolve import read_yaml
@@ -35,7 +37,6 @@ SAMPLE = 1024
 PROBES = ("knn", "linear")
 # Metrics that are told of the embedding, too: as published, or where the method acts.
 OF_EMBEDDING = ("rankme", "lidar", "cev_auc", "alignment", "uniformity")
-_MACHINE = ("device", "devices", "threads", "out", "log_every", "checkpoint_minutes", "logger")
 
 
 def run_folders(store: Path) -> list[Path]:
@@ -56,7 +57,8 @@ def measure_run(folder: str | Path) -> dict[str, Any]:
     """Measure the label-free metrics of a finished run that its record does not hold.
 
     The run's last weights are shown the images and views of its check-ups. The result is kept in
-    the run folder as ``measured.json``, where it can be written, and found there the next time.
+    the run folder as ``measured.json``, where it can be written, and found there the next time; a
+    file that is damaged, or of another version or configuration, is replaced.
 
     Returns:
         ``metrics`` by name, those of the embedding with ``embedding_`` before it, and ``classes``,
@@ -67,11 +69,9 @@ def measure_run(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     about = _started(folder)
-    kept = folder / MEASURED
-    if kept.is_file():
-        found: dict[str, Any] = json.loads(kept.read_text())
-        if found.get("version") == VERSION and found.get("hash") == about["hash"]:
-            return found
+    found = _kept(folder / MEASURED, str(about["hash"]))
+    if found is not None:
+        return found
     config = read_yaml(folder / CONFIG)
     options = Options(
         limit=int(about["n_held_out"]), seed=int(config["seed"]), device="cpu", batch=256
@@ -91,8 +91,20 @@ def measure_run(folder: str | Path) -> dict[str, Any]:
         "classes": classes,
     }
     with contextlib.suppress(OSError, UserError):  # a store that is only read is measured again
-        write_whole(kept, json.dumps(found).encode())
+        write_whole(folder / MEASURED, json.dumps(found).encode())
     return found
+
+
+def _kept(path: Path, identity: str) -> dict[str, Any] | None:
+    """Return what was measured of this configuration before; None if it must be measured again."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none there, or neither UTF-8 nor JSON
+        return None
+    if not isinstance(found, dict) or not {"metrics", "classes"} <= found.keys():
+        return None
+    of_this = found.get("version") == VERSION and found.get("hash") == identity
+    return found if of_this else None
 
 
 def _metrics(layer: Layer) -> dict[str, float]:
@@ -175,8 +187,10 @@ def _started(folder: Path) -> Mapping[str, Any]:
 
 def _kind(config: Mapping[str, Any]) -> str:
     """Return the hash of a configuration without seed and machine."""
-    plain = {k: v for k, v in config.items() if k not in (*_MACHINE, "seed", "checkup")}
-    own = {k: v for k, v in plain["data"].items() if k not in ("root", "download", "workers")}
+    plain = {k: v for k, v in config.items() if k not in (*NOT_IDENTITY["run"], "seed", "checkup")}
+    own = {k: v for k, v in plain["data"].items() if k not in NOT_IDENTITY["data"]}
+    if _stream(own.get("stream")) == IID.kind:  # runs of before there were others do not name it
+        own.pop("stream", None)
     text = json.dumps(plain | {"data": own}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -202,6 +216,6 @@ def _changed(recipe: Mapping[str, Any]) -> list[str]:
 def _stream(stream: Any) -> str:
     """Say in a few words in which order the data came; runs of before it could be chosen: iid."""
     if not isinstance(stream, Mapping):
-        return str(stream or "iid")
+        return str(stream or IID.kind)
     own = [f"{k} {v}" for k, v in stream.items() if k != "kind" and v is not None]
-    return " ".join([str(stream.get("kind", "iid")), *own])
+    return " ".join([str(stream.get("kind", IID.kind)), *own])

@@ -17,7 +17,7 @@ from fullrank.errors import UserError, unknown_name
 from fullrank.experiments.pool import Outcome, check_workers, cores, outcomes
 from fullrank.experiments.progress import Clock, Progress
 from fullrank.experiments.store import check_store, examine
-from fullrank.experiments.stored import folder_of, placed, read, why_stopped
+from fullrank.experiments.stored import folder_of, placed
 from fullrank.train.config import Config
 
 ENGINES = ("auto", "pool", "ray")
@@ -97,7 +97,7 @@ def carry_out(
     options: dict[str, Any] = {"retries": 1, "watch": None}
     if chosen == "ray":
         options |= {"address": ray, "gpus": gpus}
-    return _carried_out(each, chosen, workers, options, progress, describe or words, watch)
+    return _carried_out(each, chosen, workers, options, progress, describe or _named, watch)
 
 
 def choose_engine(engine: str, ray: str | None = None, gpus: float = 0) -> Literal["pool", "ray"]:
@@ -128,13 +128,16 @@ def choose_engine(engine: str, ray: str | None = None, gpus: float = 0) -> Liter
 
 
 def words(ended: Ended) -> str:
-    """Say in a line what became of a run."""
-    name = folder_of(ended.config).name
+    """Say in a few words what became of a run."""
     if ended.value is None:
-        return f"{name}: {ended.error}"
+        return f"failed: {ended.error}"
     aside = ended.value.get("set_aside")
-    note = f" ({aside['why']}; set aside as {aside['folder']})" if aside else ""
-    return f"{name}: {ended.value['verdict']['embedding']}{note}"
+    note = f" (what was there is {aside['folder']}: {aside['why']})" if aside else ""
+    return f"{ended.value['verdict']['embedding']}{note}"
+
+
+def _named(ended: Ended) -> str:
+    return f"{folder_of(ended.config).name}: {words(ended)}"
 
 
 def _with_threads(config: Config, workers: int | None, remote: bool) -> Config:
@@ -202,14 +205,12 @@ def _absolute(config: Config) -> Config:
 def _known(config: Config) -> Ended | None:
     """Return what became of a run that needs no more work; None for all others."""
     folder = folder_of(config)
-    there = examine(folder, config)
-    if there.damage is not None:
-        return None  # whoever has the lock sets it aside
-    if there.state == "finished":
+    there = examine(folder, config)  # what is damaged is set aside by whoever has its lock
+    if there.shown is not None:
         value = {"folder": str(folder), "hash": config.identity(), "status": "found"}
-        return Ended(0, config, "found", value | read(folder), None, None, 0.0)
-    if there.state == "stopped":
-        return Ended(0, config, "failed", None, why_stopped(folder), None, 0.0)
+        return Ended(0, config, "found", value | there.shown, None, None, 0.0)
+    if there.stopped is not None:
+        return Ended(0, config, "failed", None, there.stopped, None, 0.0)
     return None
 
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from fullrank.data.settings import DataSettings
 from fullrank.errors import UserError, unknown_name
 from fullrank.experiments.cells import Cell, cells, scale_for
-from fullrank.experiments.engine import Ended, carry_out
+from fullrank.experiments.engine import Ended, carry_out, words
 from fullrank.experiments.measured import agreement, measured
 from fullrank.experiments.pool import check_workers
 from fullrank.experiments.progress import Clock, Progress
@@ -20,6 +20,7 @@ from fullrank.experiments.stored import folder_of
 from fullrank.recipes.recipe import Recipe
 from fullrank.recipes.registry import recipe as find_recipe
 from fullrank.train.config import Config
+from fullrank.train.optimizer import scaled_lr
 from fullrank.train.record import plain
 from fullrank.train.storage import write_whole, writing
 
@@ -51,7 +52,8 @@ def explain_runs(
         data: name of a data set, or a mapping of its settings.
         quick: main effects alone, with one seed.
         seeds: of the runs of every cell, or how many: 0, 1, ...; by default three, quick one.
-        workers: runs at a time, each on one thread; by default one a core.
+        workers: runs at a time; by default one a core. Where the scale leaves their threads open,
+            each has its share of the cores.
         out: folder of the explanation.
         runs: the run store, where runs are kept and identical ones found.
         progress: is told after every run where things stand.
@@ -113,16 +115,30 @@ def write_head(recipe: Recipe, head: Mapping[str, Any], out: Path) -> dict[str, 
         What the file holds.
 
     Raises:
-        UserError: an explanation with runs is there, which this would replace.
+        UserError: an explanation with runs is there, which this would replace, or one that cannot
+            be read.
     """
-    there = out / EXPLANATION
-    if there.exists() and json.loads(there.read_text()).get("cells"):
+    if _has_runs(out / EXPLANATION):
         raise UserError(
             f"out: {out} holds an explanation with runs. Allowed for theory alone: another folder."
         )
     found: dict[str, Any] = plain({**_names(recipe), **head, "cells": []})
     _write(found, out)
     return found
+
+
+def _has_runs(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UserError(f"out: {path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise UserError(
+            f"out: {path} is damaged ({error}). Allowed: another folder, or one without this file."
+        ) from error
+    return bool(isinstance(found, dict) and found.get("cells"))
 
 
 def _names(recipe: Recipe) -> dict[str, Any]:
@@ -146,23 +162,32 @@ def _chosen(found: list[Cell], only: Sequence[str] | None) -> list[Cell]:
     return [cell for cell in found if cell.id in only]
 
 
-def seed_list(seeds: int | Sequence[int] | None, default: int = 1) -> list[int]:
+def seed_list(seeds: object, default: int = 1) -> list[int]:
     """Return the seeds of every cell, given them or how many.
 
+    Args:
+        seeds: whole numbers from 0, how many, or None; a file may hold anything.
+        default: how many without.
+
     Raises:
-        UserError: fewer than one, a negative one, or one given twice.
+        UserError: fewer than one, a negative one, one given twice, or no whole numbers.
     """
     given = default if seeds is None else seeds
-    if isinstance(given, bool) or (isinstance(given, int) and given < 1):
-        raise UserError(f"seeds: {seeds!r} is not allowed. Allowed: a whole number from 1.")
-    if isinstance(given, int):
+    if _whole(given) and given >= 1:
         return list(range(given))
-    if not given or any(seed < 0 for seed in given) or len(set(given)) < len(given):
-        raise UserError(
-            f"seeds: {list(given)} is not allowed. Allowed: one or more different whole numbers "
-            "from 0."
-        )
-    return list(given)
+    if isinstance(given, Sequence):
+        found = [seed for seed in given if _whole(seed) and seed >= 0]
+        if found and len(set(found)) == len(given):
+            return found
+    raise UserError(
+        f"seeds: {given!r} is not allowed. Allowed: how many, a whole number from 1, or a list of "
+        "different whole numbers from 0."
+    )
+
+
+def _whole(value: object) -> TypeGuard[int]:
+    """Say whether a value, which may come from a file, is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _row(config: Config, status: str, error: str | None = None) -> dict[str, Any]:
@@ -178,8 +203,7 @@ def _row(config: Config, status: str, error: str | None = None) -> dict[str, Any
 
 
 def _words(cell: str, ended: Ended) -> str:
-    found = ended.error if ended.value is None else ended.value["verdict"]["embedding"]
-    return f"{cell}, seed {ended.config.run.seed}: {found}"
+    return f"{cell}, seed {ended.config.run.seed}: {words(ended)}"
 
 
 class _Page:
@@ -251,7 +275,7 @@ def _settings(found: Sequence[Cell], scale: Scale, data: DataSettings) -> dict[s
         "steps": scale.steps,
         "batch_size": first.run.batch_size,
         "optimizer": peak.name,
-        "peak_lr": peak.lr * first.run.batch_size / 256,
+        "peak_lr": scaled_lr(peak, first.run.batch_size),
         "momentum": peak.momentum,
         "weight_decay": decays[-1],
         "weight_decay_e_folds": folds,

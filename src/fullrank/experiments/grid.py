@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -16,6 +17,8 @@ from fullrank.train.config import Config
 from fullrank.train.resolve import CHOICES, Chosen, flatten, resolve
 
 KEYS = ("base", "grid", "sets", "seeds")
+# What no point may set, and what decides it.
+_INSTEAD = {"seed": "`seeds`", "out": "the run store, `--runs`"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Grid:
     """All runs of a sweep.
 
     Attributes:
-        name: of the file, without its ending.
+        name: of the file, without its ending, or ``grid-HASH`` of a mapping.
         axes: by axis, its values or names, in the file's order.
         seeds: of every point.
         points: the runs, one seed of all before the next.
@@ -78,25 +81,29 @@ def read_grid(grid: str | Path | Mapping[str, Any]) -> Grid:
     ``seeds`` (a list, or how many; by default one).
 
     Args:
-        grid: path of a YAML file, or what such a file holds.
+        grid: path of a YAML file, or what such a file holds; that has a short hash of its content
+            for a name, so that each has its own folder of results.
 
     Raises:
-        UserError: it cannot be read, has no points, or a setting of a point is unknown (the
-            nearest are given) or not allowed.
+        UserError: it cannot be read, has no points or two axes of one name, or a setting of a
+            point is unknown (the nearest are given) or not allowed.
     """
     name, given = _read(grid)
     for key in given:
         if key not in KEYS:
             raise unknown_name("grid", str(key), KEYS)
     base = dict(flatten(_mapping(given.get("base"), "base")))
-    axes = dict(_axes(given))
+    axes: dict[str, dict[Any, Mapping[str, Any]] | list] = {}
+    for axis, values in _axes(given):
+        if axis in axes:
+            raise UserError(f"grid: {axis!r} is the name of two axes. Allowed: a name each.")
+        axes[axis] = values
     if not (base or axes):
         raise UserError(f"grid: {name} is empty. Allowed: base, grid, sets and seeds.")
     for key in ("out", "seed") if given.get("seeds") is not None else ("out",):
         if key in base:
-            instead = "`seeds`" if key == "seed" else "the run store, `--runs`"
-            raise UserError(f"base: {key!r} is not allowed here. Allowed: {instead}.")
-    seeds = seed_list(given.get("seeds", [base.get("seed", 0)]))
+            raise UserError(f"base: {key!r} is not allowed here. Allowed: {_INSTEAD[key]}.")
+    seeds = seed_list([base.get("seed", 0)] if given.get("seeds") is None else given["seeds"])
     combinations = [dict(zip(axes, named, strict=True)) for named in product(*axes.values())]
     first = [
         Point(labels, seeds[0], _resolved(base, labels, axes, seeds[0])) for labels in combinations
@@ -113,7 +120,8 @@ def read_grid(grid: str | Path | Mapping[str, Any]) -> Grid:
 
 def _read(grid: str | Path | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     if isinstance(grid, Mapping):
-        return "grid", grid
+        # In the order of its keys, which is that of axes and points.
+        return f"grid-{hashlib.sha256(repr(grid).encode()).hexdigest()[:8]}", grid
     path = Path(grid)
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -145,8 +153,8 @@ def _axes(given: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, Mapping[str
     for axis, values in _flat_lists(_mapping(given.get("grid"), "grid")):
         if not isinstance(values, list) or not values:
             raise UserError(f"grid: {axis}: {values!r} is not allowed. Allowed: a list of values.")
-        if axis in ("seed", "out"):
-            raise UserError(f"grid: {axis!r} is no axis. Allowed: seeds by `seeds`.")
+        if axis in _INSTEAD:
+            raise UserError(f"grid: {axis!r} is no axis. Allowed: {_INSTEAD[axis]}.")
         for value in values:
             if isinstance(value, Mapping):
                 raise UserError(
@@ -158,13 +166,18 @@ def _axes(given: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, Mapping[str
         every = _mapping(named, f"sets: {axis}")
         if not every:
             raise UserError(f"sets: {axis} is empty. Allowed: named settings.")
-        yield (
-            str(axis),
-            {
-                str(name): dict(flatten(_mapping(settings, f"sets: {axis}: {name}")))
-                for name, settings in every.items()
-            },
-        )
+        yield str(axis), {str(name): _together(axis, name, every[name]) for name in every}
+
+
+def _together(axis: Any, name: Any, given: Any) -> dict[str, Any]:
+    """Return the settings of one name of an axis of ``sets``."""
+    settings = dict(flatten(_mapping(given, f"sets: {axis}: {name}")))
+    for key, instead in _INSTEAD.items():
+        if key in settings:
+            raise UserError(
+                f"sets: {axis}: {name}: {key!r} is not allowed here. Allowed: {instead}."
+            )
+    return settings
 
 
 def _number(value: Any) -> Any:

@@ -142,9 +142,28 @@ def outcomes(
         _stop(busy)
 
 
+def start_ahead(preload: Sequence[str] = PRELOAD) -> None:
+    """Start the process that workers are forked from, and do not wait for its imports.
+
+    Else it is started with the first worker, which then waits for them.
+
+    Args:
+        preload: modules that it imports.
+    """
+    if _forks():
+        from multiprocessing.forkserver import ensure_running
+
+        _context(preload)
+        ensure_running()
+
+
+def _forks() -> bool:
+    return "forkserver" in multiprocessing.get_all_start_methods()
+
+
 def _context(preload: Sequence[str]) -> BaseContext:
     """Return how processes start: forked from one that has imported what all need."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    if not _forks():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -206,6 +225,7 @@ def _end(worker: _Worker) -> None:
     if worker.process.is_alive():
         worker.process.kill()
         worker.process.join()
+    worker.lifeline.close()  # not before it has ended: it would be interrupted
 
 
 def _stop(workers: Sequence[_Worker]) -> None:
@@ -223,6 +243,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
         for worker in workers:
             if worker.process.is_alive():
                 worker.process.kill()
+            worker.lifeline.close()
 
 
 def _serve(connection: Connection, lifeline: Connection, name: str) -> None:

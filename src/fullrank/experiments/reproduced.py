@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 from fullrank.experiments.claims.claim import Claim, Figure, Finding, Paper, ScaleName
 from fullrank.experiments.engine import Ended
+from fullrank.experiments.store import locked
 from fullrank.experiments.stored import LAYERS
 from fullrank.train.config import Config
 from fullrank.train.record import plain
+from fullrank.train.storage import write_whole, writing
 
 # Of each layer, for the page; the rest is in the run's record.
 _SHOWN = ("spread", "effective_rank", "cev_auc", "participation_ratio")
@@ -125,6 +128,73 @@ def _source(claim: Claim) -> tuple[str | None, str | None]:
     root = Path(__file__).parents[1]  # of the package
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     return name, _digest(content)
+
+
+class Book:
+    """The files of papers: what is known of every claim, whenever and by whomever it was judged.
+
+    Args:
+        papers: whose files these are.
+        scale: of the runs.
+        out: folder of the files.
+
+    Attributes:
+        papers: by name, what ``PAPER.json`` holds.
+    """
+
+    def __init__(self, papers: Iterable[Paper], scale: ScaleName, out: Path) -> None:
+        self.scale, self.out, self.started = scale, out, time.perf_counter()
+        self.papers = {paper.name: self._read(paper) for paper in papers}
+
+    def add(
+        self, paper: Paper, claim: Claim, found: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Write what a claim's runs showed into its paper's file, and return paper and claim.
+
+        The other claims stay as they are on disk: other processes may judge them meanwhile.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        rows = [row for arm in found["arms"] for row in arm["runs"]]
+        environments = [row.pop("environment", None) for row in rows]
+        environment = next(filter(None, reversed(environments)), None)
+        judged = claim_head(claim, self.scale) | plain(dict(found))
+        path = self.out / f"{paper.name}.json"
+        with writing(self.out), locked(path):
+            book = self._read(paper)
+            book["claims"] = [judged if c["name"] == claim.name else c for c in book["claims"]]
+            # A claim without runs does not tell where, and for how long, those of others ran.
+            if environment:
+                book["environment"] = environment
+            if environment or "environment" not in book:
+                book["seconds"] = round(time.perf_counter() - self.started, 1)
+            text = json.dumps(plain(book), ensure_ascii=False, allow_nan=False, indent=1)
+            write_whole(path, text.encode())
+        self.papers[paper.name] = book
+        return book, judged
+
+    def _read(self, paper: Paper) -> dict[str, Any]:
+        """Return what a paper's file holds; a claim that was judged by other criteria is not."""
+        there = self._earlier(paper)
+        earlier = {claim["name"]: claim for claim in there.get("claims", ())}
+        claims = []
+        for claim in paper.claims:
+            head, before = claim_head(claim, self.scale), earlier.get(claim.name, {})
+            same = before.get("criterion_hash") == head["criterion_hash"]
+            claims.append(head | before if same else head)
+        found = {**described(paper), "scale": self.scale, "claims": claims}
+        if any(claim["arms"] for claim in claims):
+            found |= {name: there[name] for name in ("environment", "seconds") if name in there}
+        return found
+
+    def _earlier(self, paper: Paper) -> dict[str, Any]:
+        try:
+            found = json.loads((self.out / f"{paper.name}.json").read_text(encoding="utf-8"))
+            readable = all(isinstance(claim["name"], str) for claim in found["claims"])
+            return found if readable and found["scale"] == self.scale else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}  # there is none, or one that is no use
 
 
 def _digest(content: bytes) -> str:

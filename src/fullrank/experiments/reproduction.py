@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +16,8 @@ from fullrank.experiments.claims.registry import papers, selected
 from fullrank.experiments.engine import Ended, carry_out
 from fullrank.experiments.explanation import seed_list
 from fullrank.experiments.progress import Progress
-from fullrank.experiments.reproduced import claim_head, described, finding_dict, run_row
+from fullrank.experiments.reproduced import Book, finding_dict, run_row
 from fullrank.train.config import Config
-from fullrank.train.record import plain
-from fullrank.train.storage import write_whole, writing
 
 Judged = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 """Is told after every claim what its paper's file holds, and the claim."""
@@ -115,13 +112,14 @@ def reproduce_claims(
 
     ``PAPER.json`` in ``out`` is written whole after every claim, so that whatever ends this early
     loses nothing: called again, it finds the runs that are finished and goes on with the others.
-    Claims of the paper that are not asked for stay in the file as they were.
+    All other claims of the paper stay in the file as they were.
 
     Args:
         plans: what to do.
         out: folder of the results.
         runs: the run store, where runs are kept and identical ones found.
-        workers: runs at a time, each on one thread; by default one a core.
+        workers: runs at a time; by default one a core. A run whose configuration leaves its threads
+            open has its share of the cores.
         engine: what carries the runs out.
         ray: address of a Ray cluster.
         gpus: accelerators a run.
@@ -138,14 +136,14 @@ def reproduce_claims(
     if out.exists() and not out.is_dir():
         raise UserError(f"out: {out} is a file. Allowed: a folder.")
     check_labels(plans)
-    book = _Book(plans, out)
+    book = Book({p.paper.name: p.paper for p in plans.plans}.values(), plans.scale, out)
     ended: dict[int, Ended] = {}
     waiting = list(plans.plans)
 
     def judge_ready() -> None:
         for plan in [p for p in waiting if p.runs() <= ended.keys()]:
             waiting.remove(plan)
-            paper, claim = book.add(plan, judge(plan, plans.configs, ended))
+            paper, claim = book.add(plan.paper, plan.claim, judge(plan, plans.configs, ended))
             if judged is not None:
                 judged(paper, claim)
 
@@ -205,7 +203,7 @@ def judge(plan: Plan, configs: Sequence[Config], ended: Mapping[int, Ended]) -> 
         **told,
         "reason": "; ".join(reasons),
         "detail": detail,
-        "seeds": plan.seeds,
+        "seeds": plan.seeds if plan.arms else [],
         "arms": rows,
         "judge_seconds": time.perf_counter() - started,
     }
@@ -268,52 +266,3 @@ def find_run(plans: Plans, hash_: str) -> tuple[Config, list[str]]:
         if at == place
     ]
     return plans.configs[place], uses
-
-
-class _Book:
-    """What the files of the papers hold so far."""
-
-    def __init__(self, plans: Plans, out: Path) -> None:
-        self.out, self.scale, self.started = out, plans.scale, time.perf_counter()
-        self.papers: dict[str, dict[str, Any]] = {}
-        asked = {plan.claim.name for plan in plans.plans}
-        for paper in dict.fromkeys(plan.paper.name for plan in plans.plans):
-            whole = next(plan.paper for plan in plans.plans if plan.paper.name == paper)
-            earlier = self._earlier(paper)
-            claims = []
-            for claim in whole.claims:
-                head = claim_head(claim, self.scale)
-                before = earlier.get(claim.name)
-                keep = before is not None and (
-                    claim.name not in asked and before["criterion_hash"] == head["criterion_hash"]
-                )
-                claims.append(before if keep and before is not None else head)
-            self.papers[paper] = {**described(whole), "scale": self.scale, "claims": claims}
-
-    def _earlier(self, paper: str) -> dict[str, dict[str, Any]]:
-        try:
-            found = json.loads((self.out / f"{paper}.json").read_text(encoding="utf-8"))
-            if found["scale"] != self.scale:
-                return {}
-            return {claim["name"]: claim for claim in found["claims"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}  # there is none, or one that is no use
-
-    def add(
-        self, plan: Plan, found: Mapping[str, Any]
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Add what a claim's runs showed, write the paper's file, and return both."""
-        book = self.papers[plan.paper.name]
-        for arm in found["arms"]:
-            for row in arm["runs"]:
-                environment = row.pop("environment", None)
-                if environment:
-                    book["environment"] = environment
-        claim: dict[str, Any] = next(c for c in book["claims"] if c["name"] == plan.claim.name)
-        claim |= plain(dict(found))
-        book["seconds"] = round(time.perf_counter() - self.started, 1)
-        with writing(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(plain(book), ensure_ascii=False, allow_nan=False, indent=1)
-        write_whole(self.out / f"{plan.paper.name}.json", text.encode())
-        return book, claim

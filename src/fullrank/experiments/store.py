@@ -13,7 +13,14 @@ from typing import Any
 import yaml
 
 from fullrank.errors import UserError
-from fullrank.experiments.stored import DAMAGED, UNREADABLE, read, reason, state
+from fullrank.experiments.stored import (
+    DAMAGED,
+    UNREADABLE,
+    reason,
+    shown_by,
+    state_of,
+    why_stopped,
+)
 from fullrank.train.config import NOT_IDENTITY, Config
 from fullrank.train.folder import CHECKPOINT, CONFIG, config_in
 from fullrank.train.record import Record
@@ -29,10 +36,14 @@ class Examined:
     Attributes:
         state: how far its run came (``fullrank.experiments.stored.state``).
         damage: why it cannot be used as it is; None if it can, or if nothing is there.
+        shown: what its run showed, if that is finished and not damaged.
+        stopped: why its run stopped, if it did and is not damaged.
     """
 
     state: str
     damage: str | None = None
+    shown: dict[str, Any] | None = None
+    stopped: str | None = None
 
 
 def check_store(runs: Path) -> None:
@@ -58,7 +69,7 @@ def check_store(runs: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a run folder to oneself; wait while another process has it.
+    """Keep a run folder, or a file, to oneself; wait while another process has it.
 
     The lock lies beside the folders, since a new run's has to be empty, and is gone when the
     process that holds it is.
@@ -78,13 +89,15 @@ def examine(folder: Path, config: Config) -> Examined:
         folder: where it belongs.
         config: the configuration.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return Examined("new")  # what is not a folder is refused where it is to be made
     try:
-        there = state(folder)
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return Examined("new")  # what is not a folder is refused where it is to be made
         record = Record(folder).current()
-        if there == "finished":
-            read(folder)
+        there = state_of(record, folder)
+        shown = shown_by(record) if there == "finished" else None
+        stopped = why_stopped(record) if there == "stopped" else None
+    except FileNotFoundError:
+        return Examined("new")  # another process has just set it aside
     except UNREADABLE as error:
         return Examined("new", f"its record cannot be read ({reason(error)})")
     if (folder / CONFIG).exists():
@@ -98,7 +111,7 @@ def examine(folder: Path, config: Config) -> Examined:
             return Examined(there, "its record does not say how it began")
         if not _is_whole(folder / CHECKPOINT):
             return Examined(there, "its checkpoint is damaged")
-    return Examined(there)
+    return Examined(there, shown=shown, stopped=stopped)
 
 
 def set_aside(folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,12 @@ def state(folder: Path) -> str:
         training again would only repeat; ``unfinished``, with a checkpoint to go on from; or
         ``new``: what is there, if anything, is begun anew.
     """
-    events = {event.get("event") for event in Record(folder).current()}
+    return state_of(Record(folder).current(), folder)
+
+
+def state_of(record: Sequence[Mapping[str, Any]], folder: Path) -> str:
+    """Return the ``state`` of a folder whose current record has been read."""
+    events = {event.get("event") for event in record}
     if "end" in events:
         return "finished"
     if "stop" in events:
@@ -55,9 +60,13 @@ def read(folder: Path) -> dict[str, Any]:
         [0, 1], empty without labels), the last ``loss``, the ``environment`` it ran in, and the
         ``seconds`` it took.
     """
-    found = Record(folder).current()
-    last: dict[str, Mapping[str, Any]] = {str(event.get("event")): event for event in found}
-    probes = {event.get("network"): event for event in found if event.get("event") == "probe"}
+    return shown_by(Record(folder).current())
+
+
+def shown_by(record: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what ``read`` returns, of a current record that has been read."""
+    last: dict[str, Mapping[str, Any]] = {str(event.get("event")): event for event in record}
+    probes = {event.get("network"): event for event in record if event.get("event") == "probe"}
     layers, verdict = last["checkup"]["layers"], last["verdict"]
     return {
         "seconds": last["end"]["seconds"],
@@ -70,10 +79,10 @@ def read(folder: Path) -> dict[str, Any]:
     }
 
 
-def why_stopped(folder: Path) -> str:
-    """Return the record's words on why a run stopped."""
-    stop = Record(folder).last("stop") or {}
-    return str(stop.get("text") or "it stopped")
+def why_stopped(record: Sequence[Mapping[str, Any]]) -> str:
+    """Return a current record's words on why its run stopped."""
+    stops = [event for event in record if event.get("event") == "stop"]
+    return str((stops and stops[-1].get("text")) or "it stopped")
 
 
 @dataclass(frozen=True)
@@ -117,8 +126,9 @@ def list_store(runs: Path) -> tuple[list[StoredRun], list[str]]:
     rows, problems = [], []
     for folder in folders:
         try:
-            config, came = config_in(folder), state(folder)
-            shown = read(folder) if came == "finished" else None
+            config, record = config_in(folder), Record(folder).current()
+            came = state_of(record, folder)
+            shown = shown_by(record) if came == "finished" else None
         except UNREADABLE as error:
             problems.append(f"{folder}: {reason(error)}")
         else:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.errors import UserError
-from fullrank.experiments.engine import Ended, carry_out, choose_engine
+from fullrank.experiments.engine import Ended, carry_out, choose_engine, words
 from fullrank.experiments.grid import Grid, Point, read_grid
-from fullrank.experiments.pool import check_workers
+from fullrank.experiments.pool import check_workers, start_ahead
 from fullrank.experiments.progress import Progress
 from fullrank.experiments.stored import placed
 from fullrank.experiments.sweep_table import has_parquet, row_of, write_results
@@ -93,7 +93,8 @@ def sweep(
         engine: what carries them out.
         ray: address of a Ray cluster.
         gpus: share of a GPU that each run has.
-        out: folder of the results; by default ``sweeps/NAME`` of the grid's file.
+        out: folder of the results; by default ``sweeps/NAME``: NAME of the grid's file, or
+            ``grid-HASH`` of a mapping.
         progress: is told after every run where things stand.
         watch: is shown all runs about once a second.
 
@@ -103,6 +104,8 @@ def sweep(
     chosen = choose_engine(engine, ray, gpus)
     if workers is not None:
         check_workers(workers)
+    if chosen == "pool":
+        start_ahead()  # imports that take seconds go on while the grid is resolved
     made = read_grid(grid)
     store = Path(runs)
     folder = Path(out) if out is not None else Path("sweeps") / made.name
@@ -130,7 +133,7 @@ def sweep(
         watch(board)
 
     def describe(ended: Ended) -> str:
-        return f"{made.points[ended.index]}: {outcome(ended)}"
+        return f"{made.points[ended.index]}: {words(ended)}"
 
     try:
         with closing(
@@ -154,15 +157,6 @@ def sweep(
         if results.written:  # not before it is known what there was
             results.write(at_once=True)
     return folder, results.written
-
-
-def outcome(ended: Ended) -> str:
-    """Say in a few words what became of a run."""
-    if ended.value is None:
-        return f"failed: {ended.error}"
-    aside = ended.value.get("set_aside")
-    note = f" (what was there is {aside['folder']}: {aside['why']})" if aside else ""
-    return f"{ended.value['verdict']['embedding']}{note}"
 
 
 def last_step(record: Path) -> int | None:

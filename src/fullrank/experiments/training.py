@@ -13,6 +13,7 @@ from fullrank.errors import UserError
 from fullrank.experiments.store import examine, locked, set_aside
 from fullrank.experiments.stored import folder_of, read, why_stopped
 from fullrank.train.config import Config
+from fullrank.train.record import Record
 from fullrank.train.run import run
 
 
@@ -48,14 +49,14 @@ def _train(config: Config) -> dict[str, Any]:
     if examined.damage is not None:
         known["set_aside"] = {"folder": str(set_aside(folder)), "why": examined.damage}
         there = "new"
-    if there == "finished":
-        return known | {"status": "found"} | read(folder)
-    if there == "stopped":
-        raise UserError(why_stopped(folder))
+    if examined.shown is not None:
+        return known | {"status": "found"} | examined.shown
+    if examined.stopped is not None:
+        raise UserError(examined.stopped)
     source = _source(replace(config.data, stream=IID()))  # in what order does not matter to it
     done = run(config, folder if there == "unfinished" else None, source=source)
     if done.status == "stopped":
-        raise UserError(why_stopped(folder))
+        raise UserError(why_stopped(Record(folder).current()))
     if done.status == "interrupted":
         raise UserError(f"interrupted; {folder} goes on when this is called again")
     return known | {"status": done.status} | read(folder)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fullrank.data.settings import DataSettings, data_family
 from fullrank.diagnose.theory_of import theory_of
 from fullrank.errors import unknown_name
 from fullrank.experiments.cells import scale_of
@@ -16,9 +19,11 @@ from fullrank.experiments.pool import check_workers
 from fullrank.experiments.progress import Progress
 from fullrank.experiments.scale import data_settings
 from fullrank.recipes.registry import recipe as find_recipe
+from fullrank.train.config import NOT_IDENTITY
 
 ShowTheory = Callable[[Sequence[Mapping[str, str]]], None]
 
+_DATA = DataSettings()
 QUICK = (
     "the recipe and its main effects only, one seed: what differs between two cells may be chance. "
     "Without --quick every cell has three seeds."
@@ -64,10 +69,11 @@ def explain(
     published = find_recipe(recipe)
     check_workers(workers)
     seed_list(seeds)
-    data_settings(data)
+    settings = data_settings(data)
     at = scale_of(published, scale)
     shown = published.preset(at.preset)
-    folder = Path(out) if out is not None else default_folder(recipe, scale, quick, theory)
+    usual = default_folder(recipe, scale, quick, theory, settings)
+    folder = Path(out) if out is not None else usual
     features = at.feature_dim(published)
     said = theory_of(shown, features, at.batch_size or shown.training.batch_size, phases)
     if show_theory is not None:
@@ -94,9 +100,32 @@ def explain(
     return folder, found
 
 
-def default_folder(recipe: str, scale: str, quick: bool = False, theory: bool = False) -> Path:
+def default_folder(
+    recipe: str,
+    scale: str,
+    quick: bool = False,
+    theory: bool = False,
+    data: DataSettings = _DATA,
+) -> Path:
     """Return ``explanations/RECIPE``, and what else tells explanations of a recipe apart."""
     name = recipe.replace("/", "-").replace(":", "-")
     told_apart = {"paper": scale == "paper", "theory": theory, "quick": quick and not theory}
-    parts = [name, *(part for part, holds in told_apart.items() if holds)]
+    other = [] if theory else _other_data(data)
+    parts = [name, *other, *(part for part, holds in told_apart.items() if holds)]
     return Path("explanations") / "-".join(parts)
+
+
+def _other_data(data: DataSettings) -> list[str]:
+    """Return the name of data other than the default, with a hash where a name is not all."""
+    default, given = (
+        {k: v for k, v in settings.to_dict().items() if k not in NOT_IDENTITY["data"]}
+        for settings in (_DATA, data)
+    )
+    if given == default:
+        return []
+    if data_family(data.name) == data.name and given == default | {"name": data.name}:
+        return [data.name]
+    # Folders of images may have the same last name.
+    name = Path(data.name.removeprefix("folder:")).name
+    text = json.dumps(given, sort_keys=True)
+    return [f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"]

@@ -114,13 +114,18 @@ class Forecaster:
         Args:
             signs: vital signs of its features on held-out images, one or two views of each.
             data: the data set, as :func:`data_key` names it; None if that is not known.
-            labelled: images that the probe is fitted on; by default as many as in most of the
-                training runs on that data.
+            labelled: images that the probe is fitted on, 1 or more; by default as many as in most
+                of the training runs on that data.
 
         Returns:
             The forecast; it abstains, with the reason in words, where the measurements are unlike
             all that it was fitted on.
+
+        Raises:
+            UserError: ``labelled`` is less than 1.
         """
+        if labelled is not None and labelled < 1:
+            raise UserError(f"labelled: {labelled} given. Allowed: 1 or more images, or None.")
         known = self.fitted["trained_on"]["data"]
         told = data if data in known else None
         features = forecast_features(signs)
@@ -245,5 +250,9 @@ def shipped() -> Forecaster:
 def forecast(
     signs: Mapping[str, Any], data: str | None = None, labelled: int | None = None
 ) -> Forecast:
-    """Forecast probe accuracy with the shipped forecaster; see :meth:`Forecaster.forecast`."""
+    """Forecast probe accuracy with the shipped forecaster; see :meth:`Forecaster.forecast`.
+
+    Raises:
+        UserError: ``labelled`` is less than 1.
+    """
     return shipped().forecast(signs, data, labelled)

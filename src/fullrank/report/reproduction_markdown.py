@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fullrank.errors import UserError
 from fullrank.experiments.claims.registry import NAMES
 from fullrank.report.document import write_document
 from fullrank.report.numbers import NONE, duration, percent, significant
@@ -39,7 +40,8 @@ def write_evidence(found: Mapping[str, Mapping[str, Any]], folder: Path) -> list
         The pages.
 
     Raises:
-        UserError: matplotlib is not installed, or a file cannot be written.
+        UserError: matplotlib is not installed, the earlier ``claims.json`` is damaged, or a file
+            cannot be written.
     """
     before = read_claims(folder)
     now: dict[str, Any] = {p: summary(paper, before.get(p)) for p, paper in found.items()}
@@ -60,12 +62,23 @@ def _place(paper: str) -> int:
 
 
 def read_claims(folder: Path) -> dict[str, Any]:
-    """Read ``claims.json`` of a folder of evidence; empty if there is none."""
+    """Read ``claims.json`` of a folder of evidence; empty if there is none.
+
+    Raises:
+        UserError: it cannot be read or is damaged. Written anew, it would lack all other papers.
+    """
+    path = folder / CLAIMS
     try:
-        found = json.loads((folder / CLAIMS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return {}
-    return found if isinstance(found, dict) else {}
+    except OSError as error:
+        raise UserError(f"evidence: {path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise UserError(f"evidence: {path} is damaged ({error}).") from error
+    if not isinstance(found, dict):
+        raise UserError(f"evidence: {path} holds {type(found).__name__}. Allowed: papers by name.")
+    return found
 
 
 def summary(paper: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:

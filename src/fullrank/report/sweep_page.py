@@ -82,7 +82,8 @@ def _tally(found: Mapping[str, Any]) -> str:
     if states["failed"]:
         parts.append(f"{states['failed']} failed")
     said = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-    return f"{', '.join(parts)}. Verdicts on the embedding: {said}." if said else parts[0] + "."
+    ended = f"{', '.join(parts)}."
+    return f"{ended} Verdicts on the embedding: {said}." if said else ended
 
 
 def _row(row: Mapping[str, Any], axes: list[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def replace_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    partial = path.with_name(path.name + ".partial")
+    # A name of its own: two processes may write the same file at once.
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content)

@@ -112,7 +112,9 @@ def surviving_noise(run: Trained, at: str) -> float:
     """Return the ``largest`` or the ``median`` σ² of the modes that are left at the end.
 
     Left are those with at least 1e-4 of the variance of the largest. σ² is how much a mode varies
-    between views of one image, over how much it varies between images; 0 where no mode is left.
+    between views of one image, over how much it varies between images; 0 where no mode is left. The
+    record keeps 32 modes, those of the largest variance: where more are left, σ² of the weakest,
+    mostly the noisiest, is missing, and a fall from there is understated.
     """
     noise = torch.tensor(run.of("modes")[-1]["noise"], dtype=torch.float64)
     if not len(noise):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from fullrank.experiments.claims.claim import Arms, Figure, Finding, Number, Series
 from fullrank.randomness import generator

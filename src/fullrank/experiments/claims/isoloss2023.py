@@ -18,7 +18,6 @@ from fullrank.experiments.claims.claim import (
     Paper,
     ScaleName,
     Series,
-    Verdict,
 )
 from fullrank.experiments.claims.conditions import (
     CIFAR_10,
@@ -33,12 +32,12 @@ from fullrank.experiments.claims.readings import (
     HEALTHY,
     in_words,
     kinds,
-    main_kind,
     missing,
     points,
+    verdict,
     vital,
 )
-from fullrank.experiments.claims.statistics import by_seed, decide, paired, together
+from fullrank.experiments.claims.statistics import by_seed, decide, most, paired, together
 from fullrank.models.settings.target import Momentum
 from fullrank.models.settings.views import Crops
 from fullrank.theory.flow import integrate
@@ -180,10 +179,9 @@ def _without_momentum(runs: Arms) -> Finding:
     )
     ranks = paired(without, held, "log2 of the ratio of effective ranks")
     counts = kinds(runs[WITHOUT])
-    healthy: Verdict = "held" if main_kind(runs[WITHOUT]) == HEALTHY else "did not hold"
-    verdict = together(decide(linear, above=-MARGIN), decide(ranks, above=-RANK_MARGIN), healthy)
+    healthy = most([verdict(run) for run in runs[WITHOUT]], [HEALTHY])
     return Finding(
-        verdict,
+        together(decide(linear, above=-MARGIN), decide(ranks, above=-RANK_MARGIN), healthy),
         f"Without the average the linear probe changes by {linear.value:+.1f} points, kNN by "
         f"{knn.value:+.1f}, and the embedding's effective rank by a factor of "
         f"{2**ranks.value:.2f}; verdicts without it: {in_words(counts)}.",

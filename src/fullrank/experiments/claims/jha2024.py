@@ -224,7 +224,7 @@ PAPER = Paper(
         ),
         Claim(
             "jha2024/penalty",
-            "The simple objective, alignment minus λ times the centre's length, works for "
+            "The simple objective, alignment plus λ times the centre's squared length, works for "
             "moderate λ: accuracy falls towards both ends.",
             "L_Simple; a sweep over λ is what its reviewers asked for",
             _protocol(f"alignment with a centre penalty of 0 to 32, {COMPARED_PROTOCOL}"),
@@ -247,6 +247,7 @@ PAPER = Paper(
             "below SimCLR's by seed (95 % intervals), and most verdicts are dimensional collapse.",
             not_enough,
             arms=arms(SMALL_CENTRE, COMPARED, PUBLISHED),
+            seeds=5,
         ),
         Claim(
             "jha2024/complete",

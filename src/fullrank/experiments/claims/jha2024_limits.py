@@ -25,7 +25,6 @@ from fullrank.experiments.claims.readings import (
     in_words,
     kinds,
     last_centre,
-    main_kind,
     missing,
     verdict,
     vital,
@@ -34,6 +33,7 @@ from fullrank.experiments.claims.statistics import (
     by_seed,
     decide,
     interval,
+    most,
     paired,
     spearman,
     together,
@@ -77,7 +77,7 @@ def not_enough(runs: Arms) -> Finding:
             by_seed(runs[name], _log_rank),
             f"log2 of the effective rank, {SPREAD} minus {name}",
         )
-        kind: Verdict = "held" if main_kind(runs[name]) == DIMENSIONAL else "did not hold"
+        kind = most([verdict(run) for run in runs[name]], [DIMENSIONAL])
         verdicts += [decide(length, below=SHORT), decide(gap), kind]
         numbers += [length, gap]
         words += (
@@ -150,8 +150,6 @@ def complete(arms: Arms) -> Finding:
     right = sum(s > LONG for s in collapsed) + sum(s <= LONG for s in others)
     share = Number(f"runs on the right side of ||s|| = {LONG:g}", right / len(runs))
     told = decide(found, above=0.95)
-    if found.low is not None and found.low == found.high == 1.0:
-        told = "held"
     fixed: Verdict = (
         "held" if share.value >= 0.95 else "did not hold" if share.value < 0.8 else "inconclusive"
     )
@@ -168,7 +166,9 @@ def complete(arms: Arms) -> Finding:
         f"Of {len(runs)} runs {len(collapsed)} collapsed completely by the record's verdict, which "
         f"goes by the random-init network's spread; AUROC {found.value:.3f}, and {right} lie on "
         f"the right side of {LONG:g}"
-        + (f"; on the wrong one: {', '.join(wrong)}." if wrong else "."),
+        + (f"; on the wrong one: {', '.join(wrong)}." if wrong else ".")
+        + " The verdict itself goes by the spread, 1 - ||s||², so that the two differ only in what "
+        "they are compared with.",
         (found, share),
         (_points("Complete collapse and the length of the centre.", arms),),
     )
@@ -177,12 +177,14 @@ def complete(arms: Arms) -> Finding:
 def among_healthy(arms: Arms) -> Finding:
     """Judge whether the centre says little about accuracy where nothing collapsed completely."""
     runs = [run for run in _every_run(arms) if verdict(run) != COMPLETE]
+    condition = {run.hash: name for name, own in arms.items() for run in own}
     if len(runs) < 10:
         return Finding("inconclusive", f"Only {len(runs)} runs did not collapse completely.")
     found = spearman(
         [last_centre(run) for run in runs],
         [gain(run) for run in runs],
         name="rank correlation of ||s|| and the linear probe's gain",
+        groups=[condition[run.hash] for run in runs],
     )
     assert found.low is not None
     assert found.high is not None
@@ -199,8 +201,9 @@ def among_healthy(arms: Arms) -> Finding:
 
 
 def _points(title: str, arms: Arms) -> Figure:
-    groups: Mapping[str, list[Trained]] = {}
-    groups = {kind: [] for kind in sorted({verdict(run) for run in _every_run(arms)})}
+    groups: Mapping[str, list[Trained]] = {
+        kind: [] for kind in sorted({verdict(run) for run in _every_run(arms)})
+    }
     for run in _every_run(arms):
         groups[verdict(run)].append(run)
     return Figure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from fullrank.experiments.claims.claim import Arms, Figure, Finding, Number, Series, Verdict
 from fullrank.experiments.claims.statistics import decide, interval, paired, together
@@ -13,7 +14,7 @@ from fullrank.theory.contrastive_steps import contrastive_steps, noisy_views
 from fullrank.theory.flow import integrate
 
 F64 = torch.float64
-DIMS, NOISY, SEEDS = 16, 8, (0, 1, 2)
+DIMS, NOISY, SEEDS = 16, 8, (0, 1, 2, 3, 4)
 
 # Standard deviations of the noise on the last 8 of 16 dimensions. Rates and lengths were chosen on
 # seeds 100 to 102: 0.001 and 0.003 (doses), 0.01 and 0.03 (depths), 800 steps of 64 inputs; the

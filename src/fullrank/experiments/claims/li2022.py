@@ -114,7 +114,10 @@ PAPER = Paper(
             "What stands behind the backbone changes how far it collapses: projector, bottleneck, "
             "momentum target.",
             "section 3 and the published configurations",
-            _protocol("2,000 images.", ""),
+            _protocol(
+                "2,000 images; no projector, a linear one, a bottleneck, a momentum target.",
+                "The same choices.",
+            ),
             "By seed, each of the four choices changes AUC (95 % intervals off zero); it does not "
             "hold if none does.",
             judges.choices,

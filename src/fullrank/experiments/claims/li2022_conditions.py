@@ -91,7 +91,13 @@ HYBRID = condition(
     {"data.stream": {"kind": "hybrid", "switch": 0.4}},
 )
 
-SIZES = {"250 images": FEW, "2,000 images": IID, "10,000 images": MANY}
+# At the published scale 1, 10 and 100 % of ImageNet.
+FEWEST, MOST = "250 images", "10,000 images"
+SIZES = {
+    FEWEST: FEW,
+    "2,000 images": condition(IID["cpu"], of_images(0, 0.1)["paper"]),
+    MOST: condition(MANY["cpu"], {}),
+}
 # At the weight decay of the others both widths keep the same tail; nearer to complete collapse, in
 # the pilot, they did not.
 _STRONG = {"optimizer.weight_decay": 4e-3}

@@ -14,8 +14,23 @@ from fullrank.experiments.claims.claim import (
     Trained,
     Verdict,
 )
-from fullrank.experiments.claims.li2022_conditions import BASE, CHOICES, GENTLE, HYBRIDS, SIZES
-from fullrank.experiments.claims.readings import gain, missing, points, probe, vital
+from fullrank.experiments.claims.li2022_conditions import (
+    BASE,
+    CHOICES,
+    FEWEST,
+    GENTLE,
+    HYBRIDS,
+    MOST,
+    SIZES,
+)
+from fullrank.experiments.claims.readings import (
+    gain,
+    missing,
+    points,
+    probe,
+    series_of,
+    vital,
+)
 from fullrank.experiments.claims.statistics import (
     by_seed,
     decide,
@@ -38,8 +53,13 @@ def rise(run: Trained) -> float:
 
 
 def factors(run: Trained) -> float:
-    """Return the mean R² of the continuous factors, in points; 0 where a set has none."""
-    return 100 * float(run.shown["probe"].get("factors_r2", 0.0))
+    """Return the mean R² of the continuous factors, in points."""
+    return 100 * float(run.shown["probe"]["factors_r2"])
+
+
+def known(arms: Arms) -> bool:
+    """Say whether the images' factors are known: those of photographs are not."""
+    return all("factors_r2" in run.shown["probe"] for found in arms.values() for run in found)
 
 
 def alive(run: Trained) -> float:
@@ -59,10 +79,17 @@ def difference(arms: Arms, first: str, second: str) -> Number:
     return paired(*pair, f"AUC, {first} - {second}")
 
 
-def of_factors(arms: Arms, first: str, second: str) -> Number:
-    """Return the difference of two conditions in the mean R² of the factors, by seed."""
+def of_factors(arms: Arms, first: str, second: str) -> tuple[Number, ...]:
+    """Return the difference of two conditions in the mean R² of the factors, if they are known."""
+    if not known(arms):
+        return ()
     pair = (by_seed(arms[first], factors), by_seed(arms[second], factors))
-    return paired(*pair, f"mean R² of the factors, {first} - {second}", "points")
+    return (paired(*pair, f"mean R² of the factors, {first} - {second}", "points"),)
+
+
+def in_factors(numbers: Sequence[Number]) -> str:
+    """Say a difference in the mean R² of the factors, if there is one."""
+    return f" (mean R² of the factors {numbers[0].value:+.1f} points)" if numbers else ""
 
 
 def of_modes(arms: Arms, first: str, second: str) -> Number:
@@ -73,24 +100,14 @@ def of_modes(arms: Arms, first: str, second: str) -> Number:
 
 def bars(arms: Arms, title: str) -> Figure:
     """Draw AUC of conditions beside the random-init network's."""
+    names = list(arms)
     trained = [interval(by_seed(found, auc)) for found in arms.values()]
     untrained = [interval([auc(run) - rise(run) for run in found]) for found in arms.values()]
-    names = list(arms)
     return Figure(
         title,
         "condition",
         "AUC of the backbone",
-        [
-            Series(
-                name,
-                names,
-                [n.value for n in numbers],
-                [n.value if n.low is None else n.low for n in numbers],
-                [n.value if n.high is None else n.high for n in numbers],
-                "points",
-            )
-            for name, numbers in (("trained", trained), ("random init", untrained))
-        ],
+        [series_of("trained", names, trained), series_of("random init", names, untrained)],
     )
 
 
@@ -98,16 +115,14 @@ def data_size(arms: Arms) -> Finding:
     """Judge: more images, more collapse, a lower probe."""
     if (none := missing(arms, list(SIZES))) is not None:
         return none
-    many, few = "10,000 images", "250 images"
-    rank = difference(arms, many, few)
-    linear = points(arms, many, few)
-    r2 = of_factors(arms, many, few)
+    rank = difference(arms, MOST, FEWEST)
+    linear = points(arms, MOST, FEWEST)
+    r2 = of_factors(arms, MOST, FEWEST)
     return Finding(
         together(decide(rank, above=0.0), decide(linear, below=0.0)),
-        f"Forty times as many images at the same number of steps change AUC by {rank.value:+.3f} "
-        f"and the linear probe by {linear.value:+.1f} points (mean R² of the factors by "
-        f"{r2.value:+.1f}).",
-        (rank, linear, r2),
+        f"The most instead of the fewest images, at the same number of steps, change AUC by "
+        f"{rank.value:+.3f} and the linear probe by {linear.value:+.1f} points{in_factors(r2)}.",
+        (rank, linear, *r2),
         (bars(arms, "More images at the same number of steps leave a shorter tail."),),
     )
 
@@ -117,10 +132,11 @@ def loss_blind(arms: Arms) -> Finding:
     every = [run for found in arms.values() for run in found]
     if len(every) < 6:
         return Finding("inconclusive", f"Only {len(every)} runs have finished.")
+    accuracy, groups = [probe(r) for r in every], _conditions(arms)
     seen = spearman(
-        [final_loss(r) for r in every], [probe(r) for r in every], name="Spearman(loss, probe)"
+        [final_loss(r) for r in every], accuracy, name="Spearman(loss, probe)", groups=groups
     )
-    tail = spearman([auc(r) for r in every], [probe(r) for r in every], name="Spearman(AUC, probe)")
+    tail = spearman([auc(r) for r in every], accuracy, name="Spearman(AUC, probe)", groups=groups)
     assert seen.low is not None and seen.high is not None
     drawn = Figure(
         "What the loss says of the probe.",
@@ -147,8 +163,12 @@ def forecast(arms: Arms) -> Finding:
     if len(every) < 12:
         return Finding("inconclusive", f"Only {len(every)} of at least 12 runs have finished.")
     x, y = [auc(run) for run in every], [probe(run) for run in every]
-    ranked = spearman(x, y, name="Spearman(AUC, probe)")
-    r2 = spearman(x, [factors(run) for run in every], name="Spearman(AUC, mean R² of the factors)")
+    groups = _conditions(arms)
+    ranked = spearman(x, y, name="Spearman(AUC, probe)", groups=groups)
+    r2: tuple[Number, ...] = ()
+    if known(arms):
+        name = "Spearman(AUC, mean R² of the factors)"
+        r2 = (spearman(x, [factors(run) for run in every], name=name, groups=groups),)
     line, mean = _left_out(x, y)
     fitted = Number("mean absolute error of the line, each run left out", line, unit="points")
     guess = Number("the same of the mean of the others", mean, unit="points")
@@ -166,9 +186,14 @@ def forecast(arms: Arms) -> Finding:
         f"Over {len(every)} runs AUC and the linear probe have a rank correlation of "
         f"{ranked.value:+.2f}; a line fitted to the others is {line:.2f} points off, their mean "
         f"{mean:.2f}.",
-        (ranked, r2, fitted, guess),
+        (ranked, *r2, fitted, guess),
         (drawn,),
     )
+
+
+def _conditions(arms: Arms) -> list[str]:
+    """Return the condition of every run: seeds of one are no independent witnesses."""
+    return [name for name, found in arms.items() for _ in found]
 
 
 def _left_out(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
@@ -208,6 +233,8 @@ def choices(arms: Arms) -> Finding:
     if (none := missing(arms, [base, *CHOICES])) is not None:
         return none
     numbers = [difference(arms, name, base) for name in CHOICES]
+    if any(n.low is None for n in numbers):
+        return Finding("inconclusive", "One seed decides nothing.", numbers)
     apart = [n for n in numbers if n.low is not None and n.high is not None and n.low * n.high > 0]
     verdict: Verdict = "inconclusive" if apart else "did not hold"
     if len(apart) == len(numbers):
@@ -234,7 +261,7 @@ def single_pass(arms: Arms) -> Finding:
         (
             rank,
             linear,
-            of_factors(arms, "single pass", "iid"),
+            *of_factors(arms, "single pass", "iid"),
             of_modes(arms, "single pass", "iid"),
         ),
         (bars(arms, "The order of the images decides how short the tail becomes."),),
@@ -251,7 +278,7 @@ def cumulative(arms: Arms) -> Finding:
         decide(rank, below=0.0),
         f"Adding a chunk at a time changes AUC by {rank.value:+.3f} and the linear probe by "
         f"{linear.value:+.1f} points.",
-        (rank, linear, of_factors(arms, "cumulative", "iid")),
+        (rank, linear, *of_factors(arms, "cumulative", "iid")),
     )
 
 
@@ -266,9 +293,8 @@ def hybrid(arms: Arms) -> Finding:
     return Finding(
         decide(linear, above=0.0),
         f"The hybrid is {linear.value:+.1f} points from IID training by the linear probe and "
-        f"{rank.value:+.3f} in AUC (mean R² of the factors {r2.value:+.1f} points). The paper "
-        "reports up to 18 points on ImageNet.",
-        (linear, rank, r2, gained, of_modes(arms, mixed, iid)),
+        f"{rank.value:+.3f} in AUC{in_factors(r2)}. The paper reports up to 18 points on ImageNet.",
+        (linear, rank, *r2, gained, of_modes(arms, mixed, iid)),
         (bars(arms, "A single pass first keeps the tail that all images at once would cost."),),
     )
 

@@ -32,7 +32,7 @@ from fullrank.experiments.claims.readings import (
     series_of,
     verdict,
 )
-from fullrank.experiments.claims.statistics import by_seed, interval, together
+from fullrank.experiments.claims.statistics import by_seed, interval, most, together
 from fullrank.experiments.measured import SHOWN_AS
 from fullrank.recipes.registry import recipe as find_recipe
 from fullrank.train.config import Config
@@ -96,14 +96,10 @@ def as_predicted(runs: Sequence[Trained], predicted: str) -> Verdict:
     """Compare the verdicts on the embeddings of one form with what is predicted of it.
 
     Returns:
-        Held if more than half are as predicted (where all images are to fall to one cluster, their
-        embeddings may have one direction), did not hold if more than half are not.
+        See ``most``; where all images are to fall to one cluster, their embeddings may have one
+        direction.
     """
-    allowed = SHOWN_AS.get(predicted, (predicted,))
-    right = sum(verdict(run) in allowed for run in runs)
-    if len(runs) < 2 or 2 * right == len(runs):
-        return "inconclusive"
-    return "held" if 2 * right > len(runs) else "did not hold"
+    return most([verdict(run) for run in runs], SHOWN_AS.get(predicted, (predicted,)))
 
 
 def row(name: str, cell: Cell, runs: Sequence[Trained]) -> Number:

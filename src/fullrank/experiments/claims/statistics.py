@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from fullrank.errors import UserError
 from fullrank.experiments.claims.claim import Number, Trained, Verdict
+from fullrank.experiments.measured import majority
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -123,18 +124,44 @@ def all_seeds(values: Values, condition: Callable[[float], bool]) -> Verdict:
     return "held" if all(met) else "inconclusive" if any(met) else "did not hold"
 
 
+def most(found: Sequence[str], expected: Collection[str]) -> Verdict:
+    """Return whether most runs show what is expected.
+
+    Args:
+        found: the kind of every run.
+        expected: the kinds that count.
+
+    Returns:
+        Held if more than half are of an expected kind, did not hold if more than half are of one
+        other kind; else, and for a single run, inconclusive.
+    """
+    if len(found) < 2:
+        return "inconclusive"
+    if 2 * sum(kind in expected for kind in found) > len(found):
+        return "held"
+    kind = majority(found)
+    return "inconclusive" if kind is None or kind in expected else "did not hold"
+
+
 def spearman(
-    x: Sequence[float], y: Sequence[float], seed: int = 0, name: str = "", unit: str = ""
+    x: Sequence[float],
+    y: Sequence[float],
+    seed: int = 0,
+    name: str = "",
+    unit: str = "",
+    groups: Sequence[Hashable] | None = None,
 ) -> Number:
     """Return the rank correlation of two numbers over runs, with a 95 % bootstrap interval.
 
-    Ties have the mean of their ranks. Percentiles over 2,000 resamples of the runs; resamples in
-    which one of the two is constant do not count.
+    Ties have the mean of their ranks. Percentiles over 2,000 resamples of the runs, or of whole
+    groups of them; resamples in which one of the two is constant do not count.
 
     Args:
         x: one a run.
         y: one a run.
         seed: of the resampling.
+        groups: of every run, what it has in common with others, such as its condition: seeds of
+            one condition are no independent witnesses of what conditions do.
         name: of the number.
         unit: of the number.
 
@@ -153,11 +180,26 @@ def spearman(
     (value,) = _rank_correlations(first, second, whole)
     if math.isnan(value):
         raise UserError("spearman: all values of one are equal. Allowed: values that differ.")
-    draws = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
-    found = _rank_correlations(first, second, draws)
+    random = np.random.default_rng(seed)
+    if groups is None:
+        found = _rank_correlations(first, second, random.integers(0, n, (RESAMPLES, n)))
+    else:
+        found = _over_groups(first, second, groups, random)
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.nanpercentile(found, [tail, 100 - tail])
     return Number(name, float(value), float(low), float(high), unit, n)
+
+
+def _over_groups(x: Any, y: Any, groups: Sequence[Hashable], random: np.random.Generator) -> Any:
+    """Return the rank correlations of resamples of whole groups."""
+    places: dict[Hashable, list[int]] = {}
+    for place, group in enumerate(groups):
+        places.setdefault(group, []).append(place)
+    members = [np.array(own) for own in places.values()]
+    drawn = random.integers(0, len(members), (RESAMPLES, len(members)))
+    return np.concatenate(
+        [_rank_correlations(x, y, np.concatenate([members[g] for g in one])[None]) for one in drawn]
+    )
 
 
 def _rank_correlations(x: Any, y: Any, draws: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fullrank.experiments.claims.claim import (
     Arms,
     Claim,
@@ -10,7 +12,6 @@ from fullrank.experiments.claims.claim import (
     Number,
     Series,
     Trained,
-    Verdict,
 )
 from fullrank.experiments.claims.conditions import arms
 from fullrank.experiments.claims.readings import (
@@ -19,10 +20,12 @@ from fullrank.experiments.claims.readings import (
     kinds,
     main_kind,
     missing,
+    series_of,
     verdict,
     vital,
 )
 from fullrank.experiments.claims.statistics import (
+    all_seeds,
     by_seed,
     decide,
     interval,
@@ -61,13 +64,13 @@ def _collapse(found: Arms) -> Finding:
     if (gone := missing(found, names)) is not None:
         return gone
     spreads = {n: interval(by_seed(found[n], lambda r: vital(r, "spread"))) for n in names}
-    dead = {n: [verdict(run) == COMPLETE for run in found[n]] for n in (NO_STOP, NO_PREDICTOR)}
-    control = main_kind(found[BOTH])
-    flags = [flag for each in dead.values() for flag in each]
-    outcome: Verdict = "held" if all(flags) else "inconclusive" if any(flags) else "did not hold"
-    if control == COMPLETE:
+    dead = [verdict(run) == COMPLETE for n in (NO_STOP, NO_PREDICTOR) for run in found[n]]
+    few = min(len(found[n]) for n in names) < 2
+    outcome = "inconclusive" if few else all_seeds(dead, bool)
+    if main_kind(found[BOTH]) == COMPLETE:
         outcome = "inconclusive"  # then collapse says nothing about what was left out
     said = "; ".join(f"{name}: {in_words(kinds(found[name]))}" for name in names)
+    drawn = series_of("", list(names), [spreads[n] for n in names])
     return Finding(
         outcome,
         f"Embeddings: {said}.",
@@ -80,16 +83,7 @@ def _collapse(found: Arms) -> Finding:
                 "Without stop-gradient, and without predictor, all images come to one direction.",
                 "",
                 "spread of the embedding at the end",
-                [
-                    Series(
-                        "",
-                        list(names),
-                        [spreads[n].value for n in names],
-                        [max(1e-6, spreads[n].low or spreads[n].value) for n in names],
-                        [spreads[n].high or spreads[n].value for n in names],
-                        kind="points",
-                    )
-                ],
+                [replace(drawn, low=[max(1e-6, low) for low in drawn.low])],
                 log_y=True,
             )
         ],
