@@ -177,7 +177,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         + (
             "**Found**: "
             if most >= 10
-            else "**None was found within this budget.** The largest gain of a hybrid: "
+            else "**Ten points were not found within this budget.** The largest gain of a hybrid: "
         )
         + f"{most:+.1f} points ({where}, {switch}); of a single pass: "
         f"{max(g for one, g in gains.items() if one[1] == 'single pass'):+.1f}; of any: "
@@ -250,6 +250,8 @@ READ = (
     "the data is a cure for what the projector's depth and weight decay do, not a gain of its own.",
     "* Near complete collapse a single pass keeps a mode or two longer in a convolutional encoder, "
     "not in an encoder of patches.",
+    "* Not looked at: restarts of the learning rate, a decay that falls only after the switch, and "
+    "data whose diversity the probe rewards.",
     "* A narrow network collapses more than a wide one near complete collapse, and little (width 4 "
     "against 32 at a decay of 4e-3).",
 )

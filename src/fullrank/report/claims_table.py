@@ -6,13 +6,16 @@ python -m fullrank.report.claims_table README.md docs/evidence
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fullrank.errors import UserError
 from fullrank.report.document import write_document
 from fullrank.report.reproduction_markdown import read_claims, table
-from fullrank.report.reproduction_words import deciding, tally
+from fullrank.report.reproduction_words import VERDICTS, tally
 
 BEGIN = "<!-- claims: made by `fullrank reproduce`; do not edit -->"
 END = "<!-- end of claims -->"
@@ -20,6 +23,9 @@ END = "<!-- end of claims -->"
 
 def claims_table(evidence: Path, beside: Path) -> str:
     """Return the table of all claims of a folder of evidence, as Markdown.
+
+    A row a paper, and in it every claim by its short name, under its verdict; what each says, and
+    what decided it, is on the paper's page.
 
     Args:
         evidence: holds ``claims.json`` and a page a paper.
@@ -29,23 +35,26 @@ def claims_table(evidence: Path, beside: Path) -> str:
     claims = [claim for paper in papers.values() for claim in paper["claims"]]
     if not claims:
         return "No evidence yet."
+    trained = [claim for claim in claims if claim["runs"]]
+    lines = [f"{tally(claims)} {len(trained)} of them rest on trained networks:"]
+    lines[0] += f" {tally(trained).partition(': ')[2]}"
     rows = []
     for name, paper in papers.items():
         link = Path(os.path.relpath(evidence / f"{name}.md", beside)).as_posix()
-        for claim in paper["claims"]:
-            short = claim["name"].rsplit("/", 1)[-1]
-            number = {"numbers": [claim["number"]] if claim["number"] else []}
-            rows.append(
-                (
-                    f"[{paper['citation']}]({link})",
-                    f"[{claim['statement']}]({link}#{short})",
-                    claim["source"],
-                    claim["verdict"] or "not judged yet",
-                    deciding(number),
-                )
-            )
-    head = ("paper", "claim", "source", "verdict", "decided by (95 % interval)")
-    return "\n".join([tally(claims), "", *table(head, rows)])
+        cells = [_of(paper, verdict, link) for verdict in VERDICTS]
+        rows.append((f"[{_short(paper['citation'])}]({link})", *cells))
+    return "\n".join([*lines, "", *table(("paper", *VERDICTS), rows)])
+
+
+def _of(paper: Mapping[str, Any], verdict: str, link: str) -> str:
+    """Return the claims of a paper that have a verdict, by their short names."""
+    names = [c["name"].rsplit("/", 1)[-1] for c in paper["claims"] if c["verdict"] == verdict]
+    return ", ".join(f"[{name}]({link}#{name})" for name in names)
+
+
+def _short(citation: str) -> str:
+    """Return authors and year: what stands before the source."""
+    return re.split(r", arXiv|;", citation)[0]
 
 
 def check_table(path: Path) -> None:

@@ -92,6 +92,14 @@ def in_factors(numbers: Sequence[Number]) -> str:
     return f" (mean R² of the factors {numbers[0].value:+.1f} points)" if numbers else ""
 
 
+def over_init(arms: Arms) -> tuple[Number, ...]:
+    """Return by how much each condition's linear probe is above the random-init network's."""
+    return tuple(
+        interval(by_seed(found, gain), f"linear probe, {name} - random init", "points")
+        for name, found in arms.items()
+    )
+
+
 def of_modes(arms: Arms, first: str, second: str) -> Number:
     """Return the difference of two conditions in the number of modes alive, by seed."""
     pair = (by_seed(arms[first], alive), by_seed(arms[second], alive))
@@ -122,7 +130,7 @@ def data_size(arms: Arms) -> Finding:
         together(decide(rank, above=0.0), decide(linear, below=0.0)),
         f"The most instead of the fewest images, at the same number of steps, change AUC by "
         f"{rank.value:+.3f} and the linear probe by {linear.value:+.1f} points{in_factors(r2)}.",
-        (rank, linear, *r2),
+        (rank, linear, *r2, *over_init(arms)),
         (bars(arms, "More images at the same number of steps leave a shorter tail."),),
     )
 
@@ -220,7 +228,7 @@ def more_collapse(first: str, second: str, what: str) -> Callable[[Arms], Findin
             decide(rank, above=0.0),
             f"AUC of {first} - {second} is {rank.value:+.3f}; counted from the random-init "
             f"networks, {above.value:+.3f}.",
-            (rank, above, points(arms, first, second)),
+            (rank, above, points(arms, first, second), *over_init(arms)),
             (bars(arms, what),),
         )
 
@@ -263,6 +271,7 @@ def single_pass(arms: Arms) -> Finding:
             linear,
             *of_factors(arms, "single pass", "iid"),
             of_modes(arms, "single pass", "iid"),
+            *over_init(arms),
         ),
         (bars(arms, "The order of the images decides how short the tail becomes."),),
     )
@@ -278,7 +287,7 @@ def cumulative(arms: Arms) -> Finding:
         decide(rank, below=0.0),
         f"Adding a chunk at a time changes AUC by {rank.value:+.3f} and the linear probe by "
         f"{linear.value:+.1f} points.",
-        (rank, linear, *of_factors(arms, "cumulative", "iid")),
+        (rank, linear, *of_factors(arms, "cumulative", "iid"), *over_init(arms)),
     )
 
 
@@ -289,12 +298,11 @@ def hybrid(arms: Arms) -> Finding:
         return none
     linear = points(arms, mixed, iid)
     rank, r2 = difference(arms, mixed, iid), of_factors(arms, mixed, iid)
-    gained = interval(by_seed(arms[mixed], gain), "linear, hybrid - random init", "points")
     return Finding(
         decide(linear, above=0.0),
         f"The hybrid is {linear.value:+.1f} points from IID training by the linear probe and "
         f"{rank.value:+.3f} in AUC{in_factors(r2)}. The paper reports up to 18 points on ImageNet.",
-        (linear, rank, *r2, gained, of_modes(arms, mixed, iid)),
+        (linear, rank, *r2, of_modes(arms, mixed, iid), *over_init(arms)),
         (bars(arms, "A single pass first keeps the tail that all images at once would cost."),),
     )
 
@@ -309,8 +317,9 @@ def weight_decay(arms: Arms) -> Finding:
     return Finding(
         together(*(decide(n, above=0.0) for n in numbers)),
         f"AUC is {numbers[0].value:+.3f} higher with four times the weight decay and "
-        f"{numbers[1].value:+.3f} with noise between views; of the embedding's modes "
-        f"{modes[0].value:+.0f} and {modes[1].value:+.0f} are alive.",
+        f"{numbers[1].value:+.3f} with noise between views; {-modes[0].value:.0f} and "
+        f"{-modes[1].value:.0f} fewer modes of the embedding are alive (at least 1e-4 of the "
+        "largest variance).",
         (*numbers, *modes),
         (bars(arms, "The tail goes with weight decay and with noise between views."),),
     )

@@ -238,7 +238,7 @@ def _rank(run: Trained) -> float:
 SCALES: Mapping[ScaleName, str] = {
     "cpu": "Fashion-MNIST, conv4 of width 8, 120 steps of 128 images (BYOL, SimSiam) or "
     "150 of the recipe's batch; the method and each of its mechanisms changed alone, as "
-    "`fullrank explain --quick` runs them.",
+    "`fullrank explain simsiam --quick` does it for SimSiam.",
     "paper": "ImageNet, the method's own network, batch, optimiser and epochs.",
 }
 

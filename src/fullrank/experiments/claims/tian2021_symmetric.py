@@ -144,8 +144,7 @@ def _placement(found: Arms) -> Finding:
 PLACEMENT = Claim(
     name="tian2021/decay-placement",
     statement="What rescues it is weight decay on the predictor: without any decay the network "
-    "collapses all "
-    "the same",
+    "probes lower.",
     source="Hoeppe et al. 2022 (replication of the symmetric predictor without momentum)",
     protocol={
         "cpu": f"{ON_SMALL}, 400 steps, a symmetric predictor with a stop-gradient alone at ten "

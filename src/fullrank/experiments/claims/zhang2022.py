@@ -252,7 +252,7 @@ PAPER = Paper(
         ),
         Claim(
             "zhang2022/triplet-parts",
-            "Of a triplet's extra gradient, minus the negative, the centre alone prevents "
+            "Of a triplet's extra gradient, minus the negative, the centre alone prevents complete "
             "collapse; its residual is noise and does not.",
             "ablation of o_e and r_e, triplet loss",
             PROTOCOL,
@@ -266,7 +266,7 @@ PAPER = Paper(
         ),
         Claim(
             "zhang2022/bias",
-            "A predictor that is a single bias layer suffices to prevent collapse.",
+            "A predictor that is a single bias layer suffices to prevent complete collapse.",
             "the predictor of one bias layer",
             {
                 "cpu": f"{PROTOCOL['cpu']} The bias has 100 times the learning rate and no weight "
