@@ -36,14 +36,14 @@ def claims_table(evidence: Path, beside: Path) -> str:
     if not claims:
         return "No evidence yet."
     trained = [claim for claim in claims if claim["runs"]]
-    lines = [f"{tally(claims)} {len(trained)} of them rest on trained networks:"]
-    lines[0] += f" {tally(trained).partition(': ')[2]}"
+    counts = tally(trained).partition(": ")[2]
+    said = f"{tally(claims)} {len(trained)} of them rest on trained networks: {counts}"
     rows = []
     for name, paper in papers.items():
         link = Path(os.path.relpath(evidence / f"{name}.md", beside)).as_posix()
         cells = [_of(paper, verdict, link) for verdict in VERDICTS]
         rows.append((f"[{_short(paper['citation'])}]({link})", *cells))
-    return "\n".join([*lines, "", *table(("paper", *VERDICTS), rows)])
+    return "\n".join([said, "", *table(("paper", *VERDICTS), rows)])
 
 
 def _of(paper: Mapping[str, Any], verdict: str, link: str) -> str:
