@@ -20,7 +20,7 @@ from fullrank.report.claims_table import (
 from fullrank.report.reproduction_figures import claim_figure
 from fullrank.report.reproduction_markdown import read_claims, summary, write_evidence
 from fullrank.report.reproduction_page import context, write_reproduction
-from fullrank.report.reproduction_words import deciding, number_text, tally
+from fullrank.report.reproduction_words import SHOWN, number_text, run_cells, tally
 
 
 def figure(**changes):
@@ -45,7 +45,8 @@ def number(value=2.0, low=1.0, high=3.0, n=5):
 
 def run(seed, hash_, error=None):
     layer = {"spread": 0.5, "effective_rank": 12.3, "cev_auc": 0.9, "participation_ratio": 3.0}
-    shown = {} if error else {"embedding": layer, "probe": {"knn": 0.712, "linear": 0.69}}
+    probes = {"probe": {"knn": 0.712, "linear": 0.69}, "random": {"knn": 0.5, "linear": 0.6}}
+    shown = {} if error else {"embedding": layer, "backbone": layer, **probes}
     return {
         "seed": seed,
         "hash": hash_,
@@ -199,7 +200,10 @@ def test_a_file_without_markers_is_refused(tmp_path, text):
 def test_numbers_are_written_with_what_they_have():
     assert number_text(number()) == "2.00 (1.00 to 3.00) points"
     assert number_text(number(0.5, None, None, None) | {"unit": ""}) == "0.500"
-    assert deciding({"numbers": []}) == ""
+    cells = dict(zip(SHOWN, run_cells(run(0, "aaa")), strict=True))
+    assert (cells["over init"], cells["AUC"]) == ("+9.0 points", "0.900")
+    without = dict(zip(SHOWN, run_cells(run(0, "aaa", "it stopped")), strict=True))
+    assert without["embedding"] == "it stopped" and without["over init"] == "–"
     held = [{"verdict": "held"}] * 2 + [{"verdict": None}]
     assert tally(held) == "Of 3 claims: 2 held, 1 not judged yet."
 

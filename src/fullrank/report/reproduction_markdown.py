@@ -10,12 +10,14 @@ from typing import Any
 from fullrank.errors import UserError
 from fullrank.experiments.claims.registry import NAMES
 from fullrank.report.document import write_document
-from fullrank.report.numbers import NONE, duration, percent, significant
+from fullrank.report.numbers import NONE
 from fullrank.report.reproduction_svg import check_drawing, draw_figure
 from fullrank.report.reproduction_words import (
-    deciding,
+    SHOWN,
+    conditions,
     number_text,
     outline,
+    run_cells,
     run_command,
     tally,
 )
@@ -90,12 +92,11 @@ def summary(paper: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[
         old = earlier.get(claim["name"])
         history = list(old.get("earlier", ())) if old else []
         if old and old["criterion_hash"] != claim["criterion_hash"] and old["verdict"]:
-            history.append({n: old[n] for n in ("criterion_hash", "verdict", "number")})
+            history.append({n: old[n] for n in ("criterion_hash", "verdict", "text")})
         claims.append(
             {name: claim[name] for name in kept}
             | {
                 "reason": claim["reason"],
-                "number": claim["numbers"][0] if claim["numbers"] else None,
                 "runs": sum(len(arm["runs"]) for arm in claim["arms"]),
                 "earlier": history,
             }
@@ -117,15 +118,13 @@ def page(paper: Mapping[str, Any], kept: Mapping[str, Any], folder: Path) -> str
     again = f"fullrank reproduce {paper['paper']}"
     again += "" if paper["scale"] == "cpu" else f" --scale {paper['scale']}"
     lines += [f"{tally(paper['claims'])} All of it again: `{again}`.", ""]
-    rows = [(c["verdict"] or NONE, _anchor(c), deciding(c)) for c in paper["claims"]]
-    lines += [*table(("verdict", "claim", "decided by"), rows), ""]
+    rows = [(c["verdict"] or NONE, _anchor(c), c["text"]) for c in paper["claims"]]
+    lines += [*table(("verdict", "claim", "found"), rows), ""]
     history = {claim["name"]: claim["earlier"] for claim in kept["claims"]}
     for claim in paper["claims"]:
         lines += _section(claim, history[claim["name"]], paper, folder)
     lines += ["## Conditions", ""]
-    environment = {"scale": paper["scale"], "fullrank": paper["fullrank"]}
-    environment |= paper.get("environment") or {}
-    lines += table(("", ""), [(str(k), str(v)) for k, v in environment.items() if v])
+    lines += table(("", ""), conditions(paper))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -169,25 +168,12 @@ def _section(
 
 
 def _runs(claim: Mapping[str, Any]) -> list[str]:
-    rows = []
-    for arm in claim["arms"]:
-        for run in arm["runs"]:
-            embedding, probe = run.get("embedding") or {}, run.get("probe") or {}
-            rows.append(
-                (
-                    arm["name"],
-                    str(run["seed"]),
-                    f"`{run['hash']}`",
-                    run["error"] or (run.get("verdict") or {}).get("embedding") or NONE,
-                    significant(embedding.get("spread")),
-                    significant(embedding.get("effective_rank")),
-                    percent(probe.get("knn")),
-                    percent(probe.get("linear")),
-                    duration(run["seconds"]),
-                )
-            )
-    head = ("condition", "seed", "run", "embedding", "spread", "rank", "kNN", "linear", "took")
-    return table(head, rows)
+    rows = [
+        (arm["name"], str(run["seed"]), f"`{run['hash']}`", *run_cells(run))
+        for arm in claim["arms"]
+        for run in arm["runs"]
+    ]
+    return table(("condition", "seed", "run", *SHOWN), rows)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

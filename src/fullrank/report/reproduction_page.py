@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fullrank.report.document import Figures, render_document, write_document
-from fullrank.report.numbers import NONE, duration, percent, significant
 from fullrank.report.reproduction_figures import claim_figure
-from fullrank.report.reproduction_words import look, number_text, outline, run_command, tally
+from fullrank.report.reproduction_words import (
+    SHOWN,
+    conditions,
+    look,
+    number_text,
+    outline,
+    run_cells,
+    run_command,
+    tally,
+)
 
 
 def write_reproduction(found: Mapping[str, Any], path: Path) -> Path:
@@ -44,7 +52,8 @@ def context(found: Mapping[str, Any]) -> dict[str, Any]:
         "about": found["about"],
         "tally": tally(found["claims"]),
         "claims": claims,
-        "conditions": _conditions(found),
+        "conditions": conditions(found),
+        "shown": SHOWN,
         "figures": figures.drawn,
     }
 
@@ -93,28 +102,10 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": arm["name"], "rows": [_run(row) for row in arm["runs"]]}
 
 
-def _run(row: Mapping[str, Any]) -> dict[str, str]:
-    embedding: Mapping[str, Any] = row.get("embedding") or {}
-    probe: Mapping[str, Any] = row.get("probe") or {}
+def _run(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "seed": str(row["seed"]),
         "hash": row["hash"],
         "folder": row["folder"],
-        "kind": row["error"] or (row.get("verdict") or {}).get("embedding") or NONE,
-        "spread": significant(embedding.get("spread")),
-        "rank": significant(embedding.get("effective_rank")),
-        "knn": percent(probe.get("knn")),
-        "linear": percent(probe.get("linear")),
-        "took": duration(row["seconds"]),
+        "cells": run_cells(row),
     }
-
-
-def _conditions(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    every: Sequence[Mapping[str, Any]] = found["claims"]
-    runs = {r["hash"]: r for claim in every for arm in claim["arms"] for r in arm["runs"]}
-    trained = sum(float(r["seconds"] or 0) for r in runs.values())
-    rows = [("scale", str(found["scale"])), ("fullrank", str(found["fullrank"]))]
-    if runs:
-        rows.append(("runs", f"{len(runs)}, together {duration(trained)} of training"))
-    rows += [(str(name), str(value)) for name, value in (found.get("environment") or {}).items()]
-    return [(name, value) for name, value in rows if value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +14,9 @@ from fullrank.errors import UserError
 from fullrank.report.document import write_document
 
 COLOURS = ("#0072b2", "#d55e00", "#00845f", "#b0578d", "#8a6d00", "#3b4a5a", "#6a51a3", "#a1442b")
+DASHES = ("-", "--", ":")
 MARKERS = ("o", "s", "D", "^", "P", "*", "h", "p")
+LINE = 90  # letters that stand side by side under an axis
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -57,6 +60,7 @@ def draw_figure(figure: Mapping[str, Any], path: Path) -> None:
             axes.set_xscale("log")
         if figure["log_y"]:
             axes.set_yscale("log")
+        _wrap_names(axes, figure)
         axes.set(xlabel=figure["x"], ylabel=figure["y"])
         axes.set_title(figure["title"], fontsize=9, loc="left", wrap=True)
         if sum(bool(series["name"]) for series in figure["series"]) > 1:
@@ -79,17 +83,32 @@ def _add(axes: Any, figure: Mapping[str, Any], series: Mapping[str, Any], i: int
             [max(0.0, end - v) for v, end in zip(y, high, strict=True)],
         ]
     if series["kind"] == "bars":
-        names = list(dict.fromkeys(v for s in figure["series"] for v in s["x"]))
+        names = _positions(figure)
         width = 0.8 / len(figure["series"])
         middle = (i - (len(figure["series"]) - 1) / 2) * width
         places = [names.index(v) + middle for v in x]
         axes.bar(places, y, width, yerr=bars, color=colour, label=label, capsize=2)
-        axes.set_xticks(range(len(names)), [str(name) for name in names])
     elif series["kind"] == "points":
         marker = MARKERS[i % len(MARKERS)]
         style = {"color": colour, "label": label, "ms": 4, "marker": marker, "ls": ""}
         axes.errorbar(x, y, yerr=bars, capsize=2, **style)
     else:
-        axes.plot(x, y, color=colour, label=label, lw=1.4)
+        dashes = DASHES[i // len(COLOURS) % len(DASHES)]
+        axes.plot(x, y, color=colour, label=label, lw=1.4, ls=dashes)
         if bars is not None:
             axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+
+
+def _positions(figure: Mapping[str, Any]) -> list[Any]:
+    """Return the horizontal positions of a figure, in the order in which they are drawn."""
+    return list(dict.fromkeys(v for series in figure["series"] for v in series["x"]))
+
+
+def _wrap_names(axes: Any, figure: Mapping[str, Any]) -> None:
+    """Write names under the axis in lines that are no wider than the space each has."""
+    names = _positions(figure)
+    named = all(isinstance(name, str) for name in names)
+    if names and (named or any(s["kind"] == "bars" for s in figure["series"])):
+        wide = max(8, LINE // len(names))
+        lines = [textwrap.fill(str(name), wide, break_long_words=False) for name in names]
+        axes.set_xticks(range(len(names)), lines)

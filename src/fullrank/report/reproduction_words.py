@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fullrank.report.numbers import THIN_SPACE, significant
+from fullrank.report.numbers import NONE, THIN_SPACE, duration, percent, points, significant
 
 VERDICTS = ("held", "did not hold", "inconclusive")
 _LOOKS = {"held": "healthy", "did not hold": "complete", "inconclusive": "dimensional"}
@@ -23,14 +23,6 @@ def number_text(number: Mapping[str, Any]) -> str:
         text += f" ({significant(number['low'])} to {significant(number['high'])})"
     space = THIN_SPACE if number["unit"] == "%" else " "
     return f"{text}{space}{number['unit']}".rstrip()
-
-
-def deciding(claim: Mapping[str, Any]) -> str:
-    """Write the first of a claim's numbers, which decides it; empty if there is none."""
-    if not claim["numbers"]:
-        return ""
-    first = claim["numbers"][0]
-    return f"{first['name']}: {number_text(first)}" if first["name"] else number_text(first)
 
 
 def tally(claims: Sequence[Mapping[str, Any]]) -> str:
@@ -56,3 +48,41 @@ def outline(claim: Mapping[str, Any]) -> str:
     seeds = str(many.pop()) if len(many) == 1 else f"{min(many)} to {max(many)}"
     conditions = "1 condition" if len(arms) == 1 else f"{len(arms)} conditions"
     return f"{conditions}, {seeds} {'seed' if seeds == '1' else 'seeds'}"
+
+
+# What a table of runs says of each, after its seed and its hash.
+SHOWN = ("embedding", "spread", "rank", "AUC", "kNN", "linear", "over init", "took")
+
+
+def run_cells(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of ``SHOWN`` for a run.
+
+    Verdict, spread and effective rank of the embedding; Li et al.'s AUC of the backbone; kNN and
+    linear probe of the backbone, the latter also against the random-init network's.
+    """
+    embedding: Mapping[str, Any] = run.get("embedding") or {}
+    backbone: Mapping[str, Any] = run.get("backbone") or {}
+    probe: Mapping[str, Any] = run.get("probe") or {}
+    random: Mapping[str, Any] = run.get("random") or {}
+    return (
+        run["error"] or (run.get("verdict") or {}).get("embedding") or NONE,
+        significant(embedding.get("spread")),
+        significant(embedding.get("effective_rank")),
+        significant(backbone.get("cev_auc")),
+        percent(probe.get("knn")),
+        percent(probe.get("linear")),
+        points(probe.get("linear"), random.get("linear")),
+        duration(run["seconds"]),
+    )
+
+
+def conditions(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what all claims of a paper were judged with, by name."""
+    every: Sequence[Mapping[str, Any]] = found["claims"]
+    runs = {r["hash"]: r for claim in every for arm in claim["arms"] for r in arm["runs"]}
+    trained = sum(float(r["seconds"] or 0) for r in runs.values())
+    rows = [("scale", str(found["scale"])), ("fullrank", str(found["fullrank"]))]
+    if runs:
+        rows.append(("runs", f"{len(runs)}, together {duration(trained)} of training"))
+    rows += [(str(name), str(value)) for name, value in (found.get("environment") or {}).items()]
+    return [(name, value) for name, value in rows if value]

@@ -253,7 +253,7 @@ def choices(arms: Arms) -> Finding:
         + "; ".join(f"{name} {n.value:+.3f}" for name, n in zip(CHOICES, numbers, strict=True))
         + f" in AUC. Intervals of {len(apart)} of {len(numbers)} are off zero.",
         numbers,
-        (bars(arms, "What is chosen behind the backbone changes the backbone's tail."),),
+        (bars(arms, "The backbone's tail, by what is chosen behind it."),),
     )
 
 
