@@ -189,3 +189,26 @@ def test_imports_begin_before_there_is_a_worker(tmp_path):
     line = [sys.executable, str(script), str(imported)]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+THREADS = """
+import torch
+from fullrank.experiments.pool import outcomes
+
+def threads(job):
+    return torch.get_num_threads()
+
+if __name__ == "__main__":
+    assert torch.get_num_threads() == 2
+    (found,) = outcomes(threads, [1], 1, preload=["torch"])
+    assert found.value == 1, found
+"""
+
+
+def test_every_process_has_one_thread(tmp_path):
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS)
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    line = [sys.executable, str(script)]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

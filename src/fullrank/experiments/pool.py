@@ -7,6 +7,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -253,6 +254,8 @@ def _serve(connection: Connection, lifeline: Connection, name: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_stop_without, args=(lifeline,), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
+    if torch := sys.modules.get("torch"):  # it read the variable where it was imported
+        torch.set_num_threads(1)
     quiet = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(quiet, stream)  # the terminal is the other's
