@@ -51,6 +51,21 @@ def test_the_same_views_are_shown_at_every_call():
     assert take_vitals(network(), data) == take_vitals(network(), data)
 
 
+def test_views_are_kept_up_to_a_size_and_are_the_same(monkeypatch):
+    data, drawn = held_out(), held_out()
+    with torch.inference_mode():
+        vitals = take_vitals(network(), data)
+    kept = [v for views in data.views() for v in views]
+    assert all(a is b for a, b in zip(kept, itertools.chain(*data.views()), strict=True))
+    assert not any(v.is_inference() for v in kept)  # a network can be trained on them
+    monkeypatch.setattr(checkup, "KEPT_BYTES", sum(v.nbytes for v in kept) - 1)
+    for _ in range(2):
+        assert take_vitals(network(), drawn) == vitals
+    fresh = list(itertools.chain(*drawn.views()))
+    assert all(torch.equal(a, b) and a is not b for a, b in zip(kept, fresh, strict=True))
+    assert not any(a is b for a, b in zip(fresh, itertools.chain(*drawn.views()), strict=True))
+
+
 def test_vitals_are_those_of_the_features_of_both_views():
     model, data = network(), held_out()
     model.eval()

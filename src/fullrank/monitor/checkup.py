@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +24,9 @@ SETTLING_STEPS = 50
 # Groups of images for the error bars, and the width up to which these are told: a decomposition a
 # group of wider layers would take longer than the passes of the images.
 SHARDS, CHEAP_WIDTH = 8, 512
+# Bytes of views that are kept from one check-up to the next: those of small images, where drawing
+# them would take as long as showing them.
+KEPT_BYTES = 64 << 20
 
 
 @dataclass
@@ -43,6 +46,7 @@ class HeldOut:
     seed: int
     device: torch.device
     chunk: int = 256
+    _kept: list[list[Tensor]] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.augment = Augment(self.augment.views[:2], self.augment.channels)
@@ -51,10 +55,20 @@ class HeldOut:
         return len(self.images)
 
     def views(self) -> Iterator[list[Tensor]]:
-        """Yield the two views of every chunk; the same at every call."""
-        seed = derive_seed(self.seed, "checkup")
+        """Yield the two views of every chunk; the same at every call, not to be written to."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        seed, kept, size = derive_seed(self.seed, "checkup"), [], 0
         for index, images in enumerate(self.images.split(self.chunk)):
-            yield self.augment(images.to(self.device), seed, index)
+            with torch.inference_mode(False), torch.no_grad():  # of use in any mode later
+                views = self.augment(images.to(self.device), seed, index)
+            size += sum(view.nbytes for view in views)
+            if size <= KEPT_BYTES:
+                kept.append(views)
+            yield views
+        if size <= KEPT_BYTES:
+            self._kept = kept
 
 
 @contextlib.contextmanager
