@@ -146,7 +146,9 @@ def _section(
     program = f"; program `{claim['source_file']}`" if claim["source_file"] else ""
     lines += [f"- Fingerprint of protocol and criterion: `{claim['criterion_hash']}`{program}"]
     for old in earlier:
-        lines += [f"- By an earlier criterion (`{old['criterion_hash']}`): {old['verdict']}."]
+        lines += [
+            f"- By an earlier wording of the two (`{old['criterion_hash']}`): {old['verdict']}."
+        ]
     lines += [""]
     for i, figure in enumerate(claim["figures"]):
         name = f"{paper['paper']}-{short}-{i}.svg"

@@ -56,7 +56,7 @@ def _symmetric(found: Arms) -> Finding:
             *(Number(f"effective rank, {n}", r.value, r.low, r.high, n=r.n)
               for n, r in ranks.items()),
         ],
-        [probe_figure("Symmetric and free predictors, with and without a momentum target.", found, names)],
+        [probe_figure("Symmetric and free predictors, with and without momentum.", found, names)],
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ RESCUE = Claim(
     criterion="In the kNN probe, paired by seed, the rescued network is above the other; the 95 % "
     "interval "
     "excludes 0.",
-    judge=above(RESCUED, TIED, "The symmetric network, and with a fast predictor that alone decays."),
+    judge=above(RESCUED, TIED, "The symmetric network, and with a fast, decaying predictor."),
     arms=arms({RESCUED: PLACEMENTS[RESCUED], TIED: CONDITIONS[TIED]}, SMALL, PUBLISHED),
     seeds=5,
     needs_labels=True,

@@ -37,6 +37,7 @@ from fullrank.experiments.claims.readings import (
     missing,
     series_of,
     verdict,
+    vital,
 )
 from fullrank.experiments.claims.statistics import by_seed, interval, most, together
 from fullrank.experiments.scale import FACTORIAL
@@ -157,10 +158,17 @@ def _parts(
             name: interval(by_seed(runs[name], last_centre), f"||s|| at the end, {name}")
             for name in expected
         }
+        ranks = [
+            interval(
+                by_seed(runs[name], lambda run: vital(run, "effective_rank")),
+                f"effective rank at the end, {name}",
+            )
+            for name in expected
+        ]
         return Finding(
             found,
-            f"Verdicts on the embedding. {words}.",
-            tuple(centres.values()),
+            f"Embeddings: {words}.",
+            (*centres.values(), *ranks),
             (
                 Figure(
                     f"{method}: the parts of the extra gradient, and the centre they leave.",
