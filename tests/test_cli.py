@@ -104,6 +104,13 @@ def test_bad_input_exits_with_2_and_one_line(line, message, capsys, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_python_runs_the_package_as_the_command():
+    line = [sys.executable, "-m", "fullrank"]
+    done = subprocess.run([*line, "--version"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("fullrank ")
+    assert subprocess.run([*line, "trian"], capture_output=True, timeout=60).returncode == 2
+
+
 def test_train_prints_the_verdict_and_ends_with_the_report(tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["train", "simsiam", *TINY, "--out", str(out)]) == 0

@@ -231,7 +231,7 @@ def reproduce(
     """
     from fullrank.experiments.reproduce import Reproduction, default_folder, reproduce
     from fullrank.report.claims_table import check_table, write_table
-    from fullrank.report.reproduction_markdown import check_drawing, write_evidence
+    from fullrank.report.reproduction_markdown import check_drawing, read_claims, write_evidence
     from fullrank.report.reproduction_page import write_reproduction
 
     if table is not None:
@@ -240,6 +240,7 @@ def reproduce(
         check_table(Path(table))
     if evidence is not None:
         check_drawing()
+        read_claims(Path(evidence))  # damaged, it is refused before there is anything to lose
     folder = Path(out) if out is not None else default_folder(scale)
 
     def drawn(paper: Mapping[str, Any], claim: Mapping[str, Any]) -> None:

@@ -288,7 +288,7 @@ def test_a_changed_criterion_has_another_fingerprint(folder):
     kept = json.loads((folder / "evidence/claims.json").read_text())["tiny"]["claims"][0]
     assert kept["earlier"][0]["criterion_hash"] == first["criterion_hash"]
     assert kept["earlier"][0]["verdict"] == "held"
-    assert "By an earlier criterion" in (folder / "evidence/tiny.md").read_text()
+    assert "By earlier words of either" in (folder / "evidence/tiny.md").read_text()
 
 
 def test_labels_are_missed_before_anything_is_trained(folder):
@@ -323,6 +323,7 @@ def test_labels_are_missed_before_anything_is_trained(folder):
         (["reproduce", "tiny.py", "--table", "README.md"], "needs --evidence"),
         (["reproduce", "tiny.py", "--evidence", "e", "--table", "no.md"], "cannot be read"),
         (["reproduce", "tiny.py", "--evidence", "e", "--table", "tiny.py"], "no markers"),
+        (["reproduce", "tiny.py", "--evidence", "damaged"], "claims.json is damaged"),
         (["reproduce", "tiny.py", "--claims", "exact", "--out", "tiny.py"], "tiny.py"),
         (["reproduce", "tiny.py", "--sead", "1"], "--sead"),
     ],
@@ -330,6 +331,9 @@ def test_labels_are_missed_before_anything_is_trained(folder):
 def test_bad_input_is_refused_in_words(folder, capsys, argv, message):
     (folder / "empty.py").write_text("x = 1\n")
     (folder / "fails.py").write_text("1 / 0\n")
+    (folder / "damaged").mkdir()
+    (folder / "damaged/claims.json").write_text("{")
     assert main(argv) == 2
     assert message in capsys.readouterr().err
+    assert not (folder / "runs").exists()  # before anything is trained
     shutil.rmtree(folder / "reproductions", ignore_errors=True)

@@ -174,6 +174,18 @@ def test_a_damaged_folder_is_set_aside_named_and_made_anew(store):
     assert "set_aside" not in train_one(config)
 
 
+def test_a_run_that_never_came_to_a_checkpoint_is_made_anew(store):
+    """So it is left by a disk that was full, or a kill, while the first was being written."""
+    config = placed(tiny(), store)
+    folder = folder_of(config)
+    before = read(folder)
+    unfinished(folder)
+    (folder / "checkpoints" / "last.ckpt").rename(folder / "checkpoints" / ".last.ckpt.part")
+    done = train_one(config)
+    assert done["status"] == "finished" and "set_aside" not in done
+    assert read(folder)["embedding"] == before["embedding"]
+
+
 def test_what_was_set_aside_is_not_overwritten(tmp_path):
     for content in "abc":
         (tmp_path / "run").mkdir()

@@ -151,6 +151,26 @@ def test_the_evidence_is_small_and_whole(tmp_path):
     assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
 
+def test_runs_are_listed_once_a_page(tmp_path):
+    pytest.importorskip("matplotlib")
+    arm = {"name": "whole", "runs": [run(0, "aaa")]}
+    claims = [
+        claim("first", arms=[arm], figures=[]),
+        claim("again", arms=[arm | {"name": "Tiny, whole"}], figures=[]),
+        claim("named", arms=[arm | {"name": "wholesome"}], figures=[]),
+        claim("more", arms=[arm, arm | {"runs": [run(0, "bbb")]}], figures=[]),
+    ]
+    (page,) = write_evidence({"tiny": paper(*claims)}, tmp_path / "evidence")
+    parts = dict(part.split("\n", 1) for part in page.read_text().split("\n## "))
+    assert "listed above" in parts["again"] and "`aaa`" not in parts["again"]
+    for name in ("first", "named", "more"):
+        assert "`aaa`" in parts[name], name
+    assert "verdicts.md" not in page.read_text()
+    (tmp_path / "verdicts.md").touch()
+    (page,) = write_evidence({"tiny": paper(*claims)}, tmp_path / "evidence")
+    assert "[verdicts](../verdicts.md)" in page.read_text()
+
+
 def test_papers_that_were_not_asked_for_keep_their_evidence(tmp_path):
     pytest.importorskip("matplotlib")
     write_evidence({"tiny": WHOLE}, tmp_path)

@@ -148,21 +148,21 @@ def print_claim(claim: Mapping[str, Any]) -> None:
 
 
 def print_table(found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print a line a claim: its verdict and the number that decided it."""
+    """Print a line a claim: its verdict and the first of its numbers."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    for name in ("claim", "verdict", "decided by"):
+    for name in ("claim", "verdict", "first number"):
         table.add_column(name)
     for paper in found.values():
         for claim in paper["claims"]:
-            table.add_row(claim["name"], claim["verdict"] or "not judged", _decider(claim))
+            table.add_row(claim["name"], claim["verdict"] or "not judged", _first_number(claim))
     console = Console(highlight=False)
     console.print(table, width=None if console.is_terminal else 200)
 
 
-def _decider(claim: Mapping[str, Any]) -> str:
+def _first_number(claim: Mapping[str, Any]) -> str:
     if not claim["numbers"]:
         return ""
     number = claim["numbers"][0]

@@ -26,6 +26,8 @@ from fullrank.train.record import plain
 __all__ = ["CLAIMS", "check_drawing", "write_evidence"]
 
 CLAIMS = "claims.json"
+TERMS = "verdicts.md"  # beside the folder of this project's own evidence
+PROGRAMS = "../../src/fullrank"
 
 
 def write_evidence(found: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
@@ -115,14 +117,18 @@ def page(paper: Mapping[str, Any], kept: Mapping[str, Any], folder: Path) -> str
     """
     lines = [f"# {paper['title']}", ""]
     lines += [f"{paper['citation']}. {paper['about']}".rstrip(), ""]
+    if (folder.parent / TERMS).is_file():
+        lines += [f"What the words and vital signs mean: [verdicts](../{TERMS}).", ""]
     again = f"fullrank reproduce {paper['paper']}"
     again += "" if paper["scale"] == "cpu" else f" --scale {paper['scale']}"
     lines += [f"{tally(paper['claims'])} All of it again: `{again}`.", ""]
     rows = [(c["verdict"] or NONE, _anchor(c), c["text"]) for c in paper["claims"]]
     lines += [*table(("verdict", "claim", "found"), rows), ""]
     history = {claim["name"]: claim["earlier"] for claim in kept["claims"]}
+    listed: dict[str, str] = {}
     for claim in paper["claims"]:
         lines += _section(claim, history[claim["name"]], paper, folder)
+        lines += _runs(claim, paper["scale"], listed)
     lines += ["## Conditions", ""]
     lines += table(("", ""), conditions(paper))
     return "\n".join(lines).rstrip() + "\n"
@@ -143,12 +149,10 @@ def _section(
         lines += [f"Not decided: {_stopped(_cell(claim['reason']))}", ""]
     lines += [f"- Holds if: {claim['criterion']}"]
     lines += [f"- Tested by: {claim['protocol'][paper['scale']]}"]
-    program = f"; program `{claim['source_file']}`" if claim["source_file"] else ""
+    program = _program(claim["source_file"], folder)
     lines += [f"- Fingerprint of protocol and criterion: `{claim['criterion_hash']}`{program}"]
     for old in earlier:
-        lines += [
-            f"- By an earlier wording of the two (`{old['criterion_hash']}`): {old['verdict']}."
-        ]
+        lines += [f"- By earlier words of either (`{old['criterion_hash']}`): {old['verdict']}."]
     lines += [""]
     for i, figure in enumerate(claim["figures"]):
         name = f"{paper['paper']}-{short}-{i}.svg"
@@ -160,22 +164,51 @@ def _section(
             for n in claim["numbers"]
         ]
         lines += [*table(("number", "value (95 % interval)", "n"), numbers), ""]
-    if claim["arms"]:
-        command = run_command("HASH", paper["scale"])
-        lines += ["<details><summary>The runs</summary>", ""]
-        lines += [f"{outline(claim)}. One of them again, or its configuration: `{command}`, "]
-        lines[-1] += f"`{command} --print_config`."
-        lines += ["", *_runs(claim), "", "</details>", ""]
     return lines
 
 
-def _runs(claim: Mapping[str, Any]) -> list[str]:
+def _program(file: str | None, folder: Path) -> str:
+    """Return where the judge is; a link where this project keeps its own evidence."""
+    if file is None:
+        return ""
+    source = f"{PROGRAMS}/{file}"
+    return (
+        f"; program [`{file}`]({source})" if (folder / source).is_file() else f"; program `{file}`"
+    )
+
+
+def _runs(claim: Mapping[str, Any], scale: str, listed: dict[str, str]) -> list[str]:
+    """Return the lines on a claim's runs.
+
+    Args:
+        claim: with its arms.
+        scale: of the runs.
+        listed: conditions that the page has listed by the hashes of their runs; those of this claim
+            are added. If all stand there, they are not repeated.
+    """
+    if not claim["arms"]:
+        return []
+    own = {run["hash"]: arm["name"] for arm in claim["arms"] for run in arm["runs"]}
+    if all(f", {name}".endswith(f", {listed.get(hash_)}") for hash_, name in own.items()):
+        return [f"The runs ({outline(claim)}) are listed above.", ""]
+    listed |= own
+    command = run_command("HASH", scale)
     rows = [
         (arm["name"], str(run["seed"]), f"`{run['hash']}`", *run_cells(run))
         for arm in claim["arms"]
         for run in arm["runs"]
     ]
-    return table(("condition", "seed", "run", *SHOWN), rows)
+    return [
+        "<details><summary>The runs</summary>",
+        "",
+        f"{outline(claim)}. One of them again, or its configuration: `{command}`, "
+        f"`{command} --print_config`.",
+        "",
+        *table(("condition", "seed", "run", *SHOWN), rows),
+        "",
+        "</details>",
+        "",
+    ]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

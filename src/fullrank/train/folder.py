@@ -59,7 +59,7 @@ def claim(folder: Path, config: Config) -> bool:
             )
         if is_finished(folder):
             return True
-        if (folder / RECORD).exists() and (folder / "checkpoints").exists():
+        if (folder / RECORD).exists() and (folder / CHECKPOINT).exists():
             raise UserError(
                 f"out: {folder} holds this run, unfinished. Go on with --resume {folder}, or "
                 "give another --out."

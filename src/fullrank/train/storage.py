@@ -24,7 +24,7 @@ def writing(path: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"out: {path} cannot be written ({error.strerror}). What was written before is kept; "
-            "make room and go on with --resume."
+            "make room and go on: a run with --resume, many runs with the same command."
         ) from error
 
 
