@@ -16,6 +16,7 @@ from fullrank.report.document import write_document
 COLOURS = ("#0072b2", "#d55e00", "#00845f", "#b0578d", "#8a6d00", "#3b4a5a", "#6a51a3", "#a1442b")
 DASHES = ("-", "--", ":")
 MARKERS = ("o", "s", "D", "^", "P", "*", "h", "p")
+FEW = 6  # names or series that have room
 LINE = 90  # letters that stand side by side under an axis
 STYLE = {
     "font.size": 9,
@@ -63,7 +64,10 @@ def draw_figure(figure: Mapping[str, Any], path: Path) -> None:
         _wrap_names(axes, figure)
         axes.set(xlabel=figure["x"], ylabel=figure["y"])
         axes.set_title(figure["title"], fontsize=9, loc="left", wrap=True)
-        if sum(bool(series["name"]) for series in figure["series"]) > 1:
+        named = sum(bool(series["name"]) for series in figure["series"])
+        if named > FEW:  # beside the lines, which would be hidden
+            axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        elif named > 1:
             axes.legend(fontsize=8)
         text = io.StringIO()
         drawn.savefig(text, format="svg", metadata={"Date": None})
@@ -111,4 +115,4 @@ def _wrap_names(axes: Any, figure: Mapping[str, Any]) -> None:
     if names and (named or any(s["kind"] == "bars" for s in figure["series"])):
         wide = max(8, LINE // len(names))
         lines = [textwrap.fill(str(name), wide, break_long_words=False) for name in names]
-        axes.set_xticks(range(len(names)), lines)
+        axes.set_xticks(range(len(names)), lines, fontsize=9 if len(names) <= FEW else 7)
