@@ -8,7 +8,6 @@ options, typed by the settings' dataclasses, with the chosen recipe's values as 
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +25,7 @@ from fullrank.recipes.recipe import Recipe
 from fullrank.recipes.registry import recipe as find_recipe
 from fullrank.recipes.training import Optimizer
 from fullrank.train.config import CheckupSettings, Config, ProbeSettings, RunSettings
+from fullrank.train.options import Choice, Group, new_parser, parser_errors
 
 # Groups that a plain word chooses a member of, and the key that the word is short for.
 CHOICES = {
@@ -36,7 +36,6 @@ CHOICES = {
     "backbone": "name",
 }
 DEFAULTS = {"recipe.name": "simsiam", "data.name": "fashion-mnist", "backbone.name": "conv4"}
-GROUPS = ("optimizer", "checkup", "probe")
 
 
 def flatten(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -99,35 +98,34 @@ class Chosen:
         data_family(data.name)
         return cls(recipe, parts, data, full, backbone)
 
-    def parser(self) -> Any:
-        """Make the parser of exactly the options that these choices have."""
-        from jsonargparse import ArgumentParser
-
-        parser = ArgumentParser(prog="fullrank train", exit_on_error=False, add_help=False)
-        parser.add_argument("--recipe.name", type=str, default=self.recipe.name, help="the method")
-        for name, part in self.parts.items():
-            group = f"recipe.{name}"
-            kinds = ", ".join(self.recipe.kinds(name))
-            parser.add_argument(
-                f"--{group}.kind", type=str, default=part.kind, help=f"one of: {kinds}"
-            )
-            _add(parser, type(part), group, asdict(part))
+    def groups(self) -> dict[Group, dict[str, Any]]:
+        """Return exactly the options that these choices have, with what stands before a user's."""
         own = {k: v for k, v in self.data.to_dict().items() if k != "stream"}
-        _add(parser, DataSettings, "data", own, skip={"stream"})
-        stream = self.data.stream
-        parser.add_argument(
-            "--data.stream.kind",
-            type=str,
-            default=stream.kind,
-            help=f"one of: {', '.join(STREAMS)}",
-        )
-        _add(parser, type(stream), "data.stream", asdict(stream))
-        _add(parser, self.backbone, "backbone", {"name": self.backbone_name})
-        training = self.recipe.training
-        _add(parser, Optimizer, "optimizer", asdict(training.optimizer))
-        _add(parser, CheckupSettings, "checkup", {})
-        _add(parser, ProbeSettings, "probe", {})
-        _add(parser, RunSettings, None, {"batch_size": training.batch_size})
+        stream, training = self.data.stream, self.recipe.training
+        orders = Choice("kind", f"one of: {', '.join(STREAMS)}")
+        return {
+            Group("recipe", None, Choice("name", "the method")): {"name": self.recipe.name},
+            **{
+                Group(f"recipe.{name}", type(part), self._kinds(name)): _with_kind(part)
+                for name, part in self.parts.items()
+            },
+            Group("data", DataSettings, skip=frozenset({"stream"})): own,
+            Group("data.stream", type(stream), orders): _with_kind(stream),
+            Group("backbone", self.backbone): {"name": self.backbone_name},
+            Group("optimizer", Optimizer): asdict(training.optimizer),
+            Group("checkup", CheckupSettings): {},
+            Group("probe", ProbeSettings): {},
+            Group("", RunSettings): {"batch_size": training.batch_size},
+        }
+
+    def _kinds(self, part: str) -> Choice:
+        return Choice("kind", f"one of: {', '.join(self.recipe.kinds(part))}")
+
+    def parser(self) -> Any:
+        """Make the parser of all options, for a command line."""
+        parser = new_parser()
+        for group, values in self.groups().items():
+            group.add_to(parser, values)
         return parser
 
     def config(self, values: Mapping[str, Any]) -> Config:
@@ -159,23 +157,8 @@ class Chosen:
         return config
 
 
-def _add(
-    parser: Any,
-    settings: type,
-    group: str | None,
-    defaults: Mapping[str, Any],
-    skip: set[str] | None = None,
-) -> None:
-    parser.add_class_arguments(settings, group, as_group=True, skip=skip)
-    prefix = f"{group}." if group else ""
-    parser.set_defaults({prefix + key: value for key, value in defaults.items()})
-
-
-def option_names(parser: Any) -> list[str]:
-    """Return the dotted names of all options of ``parser``."""
-    options = (o for action in parser._actions for o in action.option_strings)
-    groups = {"help", *CHOICES, *GROUPS}
-    return sorted({o.removeprefix("--") for o in options if o.startswith("--")} - groups)
+def _with_kind(part: Any) -> dict[str, Any]:
+    return {"kind": part.kind, **asdict(part)}
 
 
 def _unknown_option(key: str, known: Sequence[str]) -> UserError:
@@ -200,36 +183,20 @@ def resolve(given: Mapping[str, Any]) -> Config:
     flat.pop("preset", None)
     if "backbone.name" in flat:
         flat["backbone.name"] = chosen.backbone_name
-    options = _Options.of(chosen)
-    for key in flat:
-        if key not in options.known:
-            raise _unknown_option(key, options.known)
-    with _parser_errors():
-        parsed = options.parser.parse_object(flat, defaults=False)
-    return chosen.config(_merged(options.defaults, parsed.as_dict()))
-
-
-@dataclass(frozen=True)
-class _Options:
-    """The options of some choices, kept: to make a parser takes longer than to use it."""
-
-    parser: Any
-    known: list[str]
-    defaults: dict[str, Any]
-
-    @classmethod
-    def of(cls, chosen: Chosen) -> _Options:
-        key = (repr(chosen), chosen.backbone, *(type(part) for part in chosen.parts.values()))
-        if key not in _KEPT:
-            if len(_KEPT) >= 64:
-                _KEPT.clear()
-            parser = chosen.parser()
-            defaults = parser.parse_object({}).as_dict()
-            _KEPT[key] = cls(parser, option_names(parser), defaults)
-        return _KEPT[key]
-
-
-_KEPT: dict[Any, _Options] = {}
+    groups = chosen.groups()
+    of = {name: group for group in groups for name in group.names()}
+    given_to: dict[Group, dict[str, Any]] = {}
+    for key, value in flat.items():
+        if key not in of:
+            raise _unknown_option(key, sorted(of))
+        given_to.setdefault(of[key], {})[key] = value
+    values: dict[str, Any] = {}
+    for group, defaults in groups.items():
+        own = group.defaults(defaults)
+        if group in given_to:
+            own = _merged(own, group.parse(given_to[group]))
+        values = _merged(values, group.nested(own))
+    return chosen.config(values)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,14 +217,14 @@ def resolve_command_line(arguments: Sequence[str]) -> Config:
     flat, tokens = _read_tokens(arguments)
     chosen = Chosen.of(flat)
     parser = chosen.parser()
-    known = option_names(parser)
+    known = sorted(name for group in chosen.groups() for name in group.names())
     from_files = {k: v for k, v in flat.items() if k not in tokens and k != "preset"}
     for key in [*from_files, *tokens]:
         if key not in known and key != "preset":
             raise _unknown_option(key, known)
     if "backbone.name" in tokens:
         tokens["backbone.name"] = chosen.backbone_name
-    with _parser_errors():
+    with parser_errors():
         parser.set_defaults(parser.parse_object(from_files).as_flat().__dict__)
         parsed = parser.parse_args([f"--{k}={v}" for k, v in tokens.items() if k != "preset"])
     return chosen.config(parsed.as_dict())
@@ -323,28 +290,3 @@ def _overridden(files: dict[str, Any], tokens: Mapping[str, str]) -> dict[str, A
         if choice in tokens and tokens[choice] != files.get(choice):
             gone |= {name for name in files if name.startswith(f"{group}.")}
     return {name: value for name, value in files.items() if name not in gone}
-
-
-@contextlib.contextmanager
-def _parser_errors() -> Iterator[None]:
-    """Turn what the parser refuses into a ``UserError``."""
-    from jsonargparse import ArgumentError
-
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    except (ArgumentError, TypeError, KeyError) as error:
-        raise UserError(_in_words(str(error))) from None
-
-
-def _in_words(message: str) -> str:
-    """Shorten the parser's message about a value of the wrong type."""
-    text = " ".join(message.removeprefix("Parser key ").split())
-    named = re.match(r'"(?P<key>[\w.]+)":', text)
-    given = re.search(r"(?:Got value|Given value): (?P<value>.*)$", text)
-    types = re.findall(r"Expected a (?:<class '(\w+)'>|typing\.Literal(\[.*?\]))", text)
-    if not (named and given and types):
-        return text
-    allowed = [a or "one of " + b.strip("[]") for a, b in types]
-    allowed = ["none" if a == "NoneType" else a for a in allowed]
-    return f"{named['key']}: {given['value']!r} is not allowed. Allowed: {' or '.join(allowed)}."
