@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.errors import UserError
+from fullrank.experiments.claims.registry import short_name
 from fullrank.report.document import write_document
 from fullrank.report.reproduction_markdown import read_claims, table
 from fullrank.report.reproduction_words import VERDICTS, tally
@@ -48,7 +49,7 @@ def claims_table(evidence: Path, beside: Path) -> str:
 
 def _of(paper: Mapping[str, Any], verdict: str, link: str) -> str:
     """Return the claims of a paper that have a verdict, by their short names."""
-    names = [c["name"].rsplit("/", 1)[-1] for c in paper["claims"] if c["verdict"] == verdict]
+    names = [short_name(c["name"]) for c in paper["claims"] if c["verdict"] == verdict]
     return ", ".join(f"[{name}]({link}#{name})" for name in names)
 
 

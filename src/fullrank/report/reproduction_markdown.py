@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.errors import UserError
-from fullrank.experiments.claims.registry import NAMES
+from fullrank.experiments.claims.registry import NAMES, short_name
 from fullrank.report.document import write_document
 from fullrank.report.numbers import NONE
 from fullrank.report.reproduction_svg import check_drawing, draw_figure
@@ -140,7 +140,7 @@ def _section(
     paper: Mapping[str, Any],
     folder: Path,
 ) -> list[str]:
-    short = claim["name"].rsplit("/", 1)[-1]
+    short = short_name(claim["name"])
     lines = [f"## {short}", ""]
     lines += [f"{_stopped(claim['statement'])} ({claim['source']})", ""]
     told = f"**{(claim['verdict'] or 'not judged yet').capitalize()}.** {claim['text']}".rstrip()
@@ -223,7 +223,7 @@ def _cell(text: str) -> str:
 
 
 def _anchor(claim: Mapping[str, Any]) -> str:
-    return f"[{claim['statement']}](#{claim['name'].rsplit('/', 1)[-1]})"
+    return f"[{claim['statement']}](#{short_name(claim['name'])})"
 
 
 def _stopped(text: str) -> str:

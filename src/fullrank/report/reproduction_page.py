@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fullrank.experiments.claims.registry import short_name
 from fullrank.report.document import Figures, render_document, write_document
 from fullrank.report.reproduction_figures import claim_figure
 from fullrank.report.reproduction_words import (
@@ -60,7 +61,7 @@ def context(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _claim(found: Mapping[str, Any], claim: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
     drawn = []
-    short = claim["name"].rsplit("/", 1)[-1]
+    short = short_name(claim["name"])
     for i, figure in enumerate(claim["figures"]):
         plot, key = claim_figure(figure)
         drawn.append(

@@ -46,8 +46,8 @@ def outline(claim: Mapping[str, Any]) -> str:
         return ""
     many = {len(arm["runs"]) for arm in arms}
     seeds = str(many.pop()) if len(many) == 1 else f"{min(many)} to {max(many)}"
-    conditions = "1 condition" if len(arms) == 1 else f"{len(arms)} conditions"
-    return f"{conditions}, {seeds} {'seed' if seeds == '1' else 'seeds'}"
+    compared = "1 condition" if len(arms) == 1 else f"{len(arms)} conditions"
+    return f"{compared}, {seeds} {'seed' if seeds == '1' else 'seeds'}"
 
 
 # What a table of runs says of each, after its seed and its hash.

@@ -10,8 +10,8 @@ import contextlib
 import copy
 import io
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ class Choice:
     """
 
     key: str
-    help: str
+    help: str = field(compare=False)  # values are read alike whatever the text says
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,8 @@ class Group:
     def add_to(self, parser: ArgumentParser, values: Mapping[str, Any]) -> None:
         """Add the options, with defaults: ``values``, and else those of the dataclass."""
         if self.choice is not None:
-            default, text = values.get(self.choice.key), self.choice.help
             name = f"--{self.dotted(self.choice.key)}"
-            parser.add_argument(name, type=str, default=default, help=text)
+            parser.add_argument(name, type=str, help=self.choice.help)
         if self.settings is not None:
             parser.add_class_arguments(
                 self.settings, self.name or None, as_group=True, skip=set(self.skip)
@@ -72,7 +71,7 @@ class Group:
         As the types have it: 25 is 25.0 for a field of float, so that identities do not differ by
         where a value came from.
         """
-        key = (*self._kind(), repr(values))
+        key = (self, repr(values))
         if key not in _SETTLED:
             if len(_SETTLED) >= 4096:
                 _SETTLED.clear()
@@ -83,7 +82,7 @@ class Group:
 
     def names(self) -> frozenset[str]:
         """Return the whole names of the options."""
-        return _alone(*self._kind())[1]
+        return option_names(_alone(self), [self])
 
     def nested(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return values of the fields where they stand among all options."""
@@ -102,44 +101,33 @@ class Group:
             UserError: a value is of another type.
         """
         with parser_errors():
-            parsed = _alone(*self._kind())[0].parse_object(dict(given), defaults=False).as_dict()
+            parsed = _alone(self).parse_object(dict(given), defaults=False).as_dict()
         for part in self.name.split(".") if self.name else ():
             parsed = parsed[part]
         return dict(parsed)
 
-    def _kind(self) -> tuple[str, type | None, str | None, frozenset[str]]:
-        """Return what decides how values are parsed: neither defaults nor texts."""
-        key = None if self.choice is None else self.choice.key
-        return self.name, self.settings, key, self.skip
-
 
 # Defaults by group and what a recipe changes in them.
-_SETTLED: dict[tuple[Any, ...], dict[str, Any]] = {}
+_SETTLED: dict[tuple[Group, str], dict[str, Any]] = {}
 
 
 def _of_fields(settings: type | None) -> dict[str, Any]:
     """Return the defaults of the fields that have one."""
     found: dict[str, Any] = {}
-    for field in fields(settings) if settings is not None else ():
-        if field.default is not MISSING:
-            found[field.name] = field.default
-        elif field.default_factory is not MISSING:
-            found[field.name] = field.default_factory()
+    for one in fields(settings) if settings is not None else ():
+        if one.default is not MISSING:
+            found[one.name] = one.default
+        elif one.default_factory is not MISSING:
+            found[one.name] = one.default_factory()
     return found
 
 
 @cache
-def _alone(
-    name: str, settings: type | None, key: str | None, skip: frozenset[str]
-) -> tuple[ArgumentParser, frozenset[str]]:
-    """Return a parser of one group's options alone, and their names."""
+def _alone(group: Group) -> ArgumentParser:
+    """Return a parser of one group's options."""
     parser = new_parser()
-    choice = None if key is None else Choice(key, "")
-    Group(name, settings, choice, skip).add_to(parser, {})
-    options = {option for action in parser._actions for option in action.option_strings}
-    # An option of the group's own name takes all of it at once.
-    names = {o.removeprefix("--") for o in options if o.startswith("--")} - {name, "help"}
-    return parser, frozenset(names)
+    group.add_to(parser, {})
+    return parser
 
 
 def new_parser() -> ArgumentParser:
@@ -147,6 +135,14 @@ def new_parser() -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     return ArgumentParser(prog="fullrank train", exit_on_error=False, add_help=False)
+
+
+def option_names(parser: Any, groups: Iterable[Group]) -> frozenset[str]:
+    """Return the whole names of the options of a parser of some groups."""
+    options = {option for action in parser._actions for option in action.option_strings}
+    # An option of a group's own name takes all of it at once.
+    wholes = {"help", *(group.name for group in groups)}
+    return frozenset({o.removeprefix("--") for o in options if o.startswith("--")} - wholes)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from fullrank.recipes.recipe import Recipe
 from fullrank.recipes.registry import recipe as find_recipe
 from fullrank.recipes.training import Optimizer
 from fullrank.train.config import CheckupSettings, Config, ProbeSettings, RunSettings
-from fullrank.train.options import Choice, Group, new_parser, parser_errors
+from fullrank.train.options import Choice, Group, new_parser, option_names, parser_errors
 
 # Groups that a plain word chooses a member of, and the key that the word is short for.
 CHOICES = {
@@ -106,11 +106,11 @@ class Chosen:
         return {
             Group("recipe", None, Choice("name", "the method")): {"name": self.recipe.name},
             **{
-                Group(f"recipe.{name}", type(part), self._kinds(name)): _with_kind(part)
+                Group(f"recipe.{name}", type(part), self._kinds(name)): part.to_dict()
                 for name, part in self.parts.items()
             },
             Group("data", DataSettings, skip=frozenset({"stream"})): own,
-            Group("data.stream", type(stream), orders): _with_kind(stream),
+            Group("data.stream", type(stream), orders): stream.to_dict(),
             Group("backbone", self.backbone): {"name": self.backbone_name},
             Group("optimizer", Optimizer): asdict(training.optimizer),
             Group("checkup", CheckupSettings): {},
@@ -155,10 +155,6 @@ class Chosen:
         )
         recipe.check(config.run.batch_size)
         return config
-
-
-def _with_kind(part: Any) -> dict[str, Any]:
-    return {"kind": part.kind, **asdict(part)}
 
 
 def _unknown_option(key: str, known: Sequence[str]) -> UserError:
@@ -217,7 +213,7 @@ def resolve_command_line(arguments: Sequence[str]) -> Config:
     flat, tokens = _read_tokens(arguments)
     chosen = Chosen.of(flat)
     parser = chosen.parser()
-    known = sorted(name for group in chosen.groups() for name in group.names())
+    known = sorted(option_names(parser, chosen.groups()))
     from_files = {k: v for k, v in flat.items() if k not in tokens and k != "preset"}
     for key in [*from_files, *tokens]:
         if key not in known and key != "preset":

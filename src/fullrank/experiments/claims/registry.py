@@ -75,11 +75,11 @@ def selected(found: Sequence[Paper], claims: Sequence[str] | None) -> list[tuple
     pairs = [(each, claim) for each in found for claim in each.claims]
     if claims is None:
         return pairs
-    known = {name for _, claim in pairs for name in (claim.name, _short(claim.name))}
+    known = {name for _, claim in pairs for name in (claim.name, short_name(claim.name))}
     for name in claims:
         if name not in known:
             raise unknown_name("claim", name, sorted(c.name for _, c in pairs))
-    return [(p, c) for p, c in pairs if c.name in claims or _short(c.name) in claims]
+    return [(p, c) for p, c in pairs if c.name in claims or short_name(c.name) in claims]
 
 
 def _from_file(path: Path) -> Paper:
@@ -105,7 +105,8 @@ def _from_file(path: Path) -> Paper:
     return found
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Return what a claim is called within its paper."""
     return name.rsplit("/", 1)[-1]
 
 
