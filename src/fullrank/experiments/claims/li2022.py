@@ -43,9 +43,9 @@ PAPER = Paper(
     about="A small SimSiam on many images keeps its loss and loses its tail: partial dimensional "
     "collapse. At the small scale it takes weight decay of several e-folds and noise between views "
     "(Tian et al. 2021: a mode whose variance between views is high dies first). Settings were "
-    "looked for on another seed; the [map of what was tried](li2022-pilot.md) has those that "
-    "showed nothing, too. Architecture (inconclusive) and weight decay (held) were first judged on "
-    "three seeds, and then on five as all comparisons of conditions are.",
+    "looked for on another seed; the map of what was tried (docs/evidence/li2022-pilot.md) has "
+    "those that showed nothing, too. Architecture (inconclusive) and weight decay (held) were "
+    "first judged on three seeds, and then on five as all comparisons of conditions are.",
     claims=(
         METRIC,
         Claim(
