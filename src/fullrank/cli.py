@@ -339,12 +339,16 @@ def _one_run(hash_: str, papers: list[str], given: Mapping[str, Any], print_conf
     if print_config:
         print(config_text(config))
         return 0
-    from fullrank.experiments.stored import folder_of, placed, state
+    from fullrank.experiments.store import examine
+    from fullrank.experiments.stored import folder_of, placed
 
     print("\n".join(uses), file=sys.stderr)
     config = placed(config, Path(given["runs"]))
     folder = folder_of(config)
-    return _trained(config, folder if state(folder) == "unfinished" else None)
+    there = examine(folder, config)
+    if there.damage is not None:
+        raise UserError(f"runs: {folder} is damaged: {there.damage}. Move it out of the way.")
+    return _trained(config, folder if there.state == "unfinished" else None)
 
 
 def _sweep(argv: list[str]) -> int:

@@ -243,7 +243,10 @@ def reproduce(
         read_claims(Path(evidence))  # damaged, it is refused before there is anything to lose
     folder = Path(out) if out is not None else default_folder(scale)
 
+    names: set[str] = set()
+
     def drawn(paper: Mapping[str, Any], claim: Mapping[str, Any]) -> None:
+        names.add(str(claim["name"]))
         write_reproduction(paper, folder / f"{paper['paper']}.html")
         if judged is not None:
             judged(paper, claim)
@@ -267,7 +270,7 @@ def reproduce(
         pages += write_evidence(found, Path(evidence))
         if table is not None:
             write_table(Path(table), Path(evidence))
-    return Reproduction(folder, found, tuple(pages))
+    return Reproduction(folder, found, tuple(pages), frozenset(names))
 
 
 def sweep(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
+import time
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -255,3 +258,29 @@ def test_a_file_that_goes_away_is_skipped(tmp_path: Path) -> None:
     shutil.move(paths[0], tmp_path / "gone.png")
     images.read(torch.tensor([0]), 8)
     assert list(images.skipped) == paths[:1]
+
+
+def test_readers_end_with_the_process_they_read_for(tmp_path: Path) -> None:
+    fill(tmp_path, 8)
+    context = multiprocessing.get_context("forkserver")
+    told, tell = context.Pipe()
+    process = context.Process(target=read_and_wait, args=(tmp_path, tell))
+    process.start()
+    assert told.poll(60)
+    readers = told.recv()
+    assert len(readers) == 2 and all(Path(f"/proc/{pid}").exists() for pid in readers)
+    process.kill()
+    process.join()
+    end = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in readers):
+        assert time.monotonic() < end, "readers are left behind"
+        time.sleep(0.05)
+
+
+def read_and_wait(folder: Path, tell: Connection) -> None:
+    """Read a batch with two workers, name their processes, and wait for the end."""
+    images = FolderImages(sorted(str(p) for p in folder.iterdir()), None)
+    reading = ViewStream(images, Augment((VIEW,), 3), 2, 0, workers=2).batches()
+    next(reading)
+    tell.send([child.pid for child in multiprocessing.active_children()])
+    time.sleep(600)

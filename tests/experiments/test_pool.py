@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_every_job_has_one_outcome_whatever_happens_to_the_others():
     }
     raised = next(o for i, o in found.items() if jobs[i] == "raise")
     assert "square_or_end" in raised.detail and raised.seconds > 0
+
+
+def test_a_job_that_the_process_cannot_read_fails_alone(monkeypatch):
+    ghost = types.ModuleType("ghost")  # known to this process alone
+    exec("class Job:\n    pass", ghost.__dict__)
+    monkeypatch.setitem(sys.modules, "ghost", ghost)
+    found = by_index(square_or_end, [2, ghost.Job(), 3], 1)
+    assert found[1].error == "ModuleNotFoundError: No module named 'ghost'"
+    assert (found[0].value, found[2].value) == (4, 9)
+    (gone,) = outcomes("no_such_module:work", [1], 1, preload=())
+    assert gone.error == "ModuleNotFoundError: No module named 'no_such_module'"
 
 
 def test_a_process_is_kept_from_job_to_job():

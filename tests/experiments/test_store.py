@@ -11,10 +11,12 @@ import pytest
 
 from fullrank.errors import UserError
 from fullrank.experiments.engine import carry_out
-from fullrank.experiments.store import check_store, examine, locked, set_aside
+from fullrank.experiments.store import check_store, examine, set_aside
 from fullrank.experiments.stored import folder_of, list_store, placed, read, state
 from fullrank.experiments.training import train_one
+from fullrank.train.lock import locked
 from fullrank.train.resolve import resolve
+from fullrank.train.run import run
 from tiny_runs import TINY
 
 
@@ -174,6 +176,15 @@ def test_a_damaged_folder_is_set_aside_named_and_made_anew(store):
     assert "set_aside" not in train_one(config)
 
 
+def test_what_was_set_aside_is_named_though_the_new_run_fails(tmp_path):
+    config = placed(tiny(optimizer={"lr": 1e20, "warmup": 0.0}, recipe="vicreg"), tmp_path)
+    folder = folder_of(config)
+    folder.mkdir(parents=True)
+    (folder / "record.jsonl").write_text("[1]\n")
+    with pytest.raises(UserError, match=r"NaN.* \(what was there is .*damaged-1: its record"):
+        train_one(config)
+
+
 def test_a_run_that_never_came_to_a_checkpoint_is_made_anew(store):
     """So it is left by a disk that was full, or a kill, while the first was being written."""
     config = placed(tiny(), store)
@@ -274,6 +285,66 @@ def test_one_has_a_run_folder_and_the_other_waits(tmp_path):
     assert entered.wait(10)
     thread.join()
     assert not (tmp_path / "runs" / "run").exists()
+
+
+def test_who_has_a_folder_may_take_it_again_and_others_are_told(tmp_path):
+    folder = tmp_path / "runs" / "run"
+    with locked(folder), locked(folder, wait=False):
+        pass
+    refused = []
+
+    def refuse():
+        try:
+            with locked(folder, wait=False):
+                pass
+        except UserError as error:
+            refused.append(str(error))
+
+    with locked(folder):
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        thread.join()
+    assert "is being trained by another process" in refused[0]
+
+
+def test_a_single_training_leaves_alone_what_a_sweep_trains(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, refused = tiny(), []
+
+    def train():
+        try:
+            run(config)
+        except UserError as error:
+            refused.append(str(error))
+
+    with locked(folder_of(config)):
+        thread = threading.Thread(target=train)
+        thread.start()
+        thread.join()
+    assert "is being trained by another process" in refused[0]
+    assert not folder_of(config).exists()
+    assert run(config).status == "finished"
+    # Elsewhere there is no store, and nothing is left beside the folder.
+    assert run(replace(config, run=replace(config.run, out="mine/one"))).status == "finished"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["one"]
+
+
+def test_runs_of_many_processes_are_refused(tmp_path):
+    with pytest.raises(UserError, match="devices: 2 given"):
+        carry_out([tiny(batch_size=16, devices=2)], runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_that_stopped_count_as_failed(store):
+    folder = folder_of(placed(tiny(), store))
+    lines = (folder / "record.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["event"] not in ("end", "verdict")]
+    stop = json.dumps({"event": "stop", "step": 2, "text": "the loss became NaN"})
+    (folder / "record.jsonl").write_text("".join([*kept, stop, "\n"]))
+    told = []
+    (ended,) = carry_out([tiny()], runs=store, engine="pool", progress=told.append)
+    assert (ended.status, ended.error) == ("failed", "the loss became NaN")
+    assert [(p.done, p.found, p.failed, p.remaining) for p in told] == [(1, 0, 1, 0.0)]
 
 
 def test_what_is_found_needs_no_process_and_equal_configurations_are_one_run(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,18 @@ def test_an_audit_does_not_run_a_file_that_a_run_names(own, tmp_path):
     with pytest.raises(UserError, match="to read the run is to run it"):
         fullrank.audit(out, limit=50)
     assert fullrank.audit(out, limit=50, trust=True).audits
+
+
+def test_a_file_of_ones_own_goes_to_other_processes(own):
+    config = resolve(TINY | {"recipe": f"{own}:mine"})
+    sent = pickle.dumps(config)
+    assert b"fullrank_recipe_" not in sent  # the module is this process's alone
+    assert pickle.loads(sent) == config
+
+
+@pytest.mark.slow
+def test_a_file_of_ones_own_is_swept(own, tmp_path):
+    grid = {"base": TINY | {"recipe": f"{own}:mine"}, "seeds": [0, 1]}
+    store = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+    done = fullrank.sweep(grid, engine="pool", workers=1, **store)
+    assert not done.failed and len(list((tmp_path / "runs").glob("*/encoder.json"))) == 2

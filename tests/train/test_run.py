@@ -16,7 +16,9 @@ from batches import batch_size
 from fullrank.data.shapes import CONTINUOUS, DISCRETE, factor_names
 from fullrank.errors import UserError
 from fullrank.recipes.registry import recipes
+from fullrank.train.callbacks import Interrupt
 from fullrank.train.folder import config_of
+from fullrank.train.module import JointEmbeddingModule
 from fullrank.train.record import Record
 from fullrank.train.resolve import resolve
 from fullrank.train.run import run
@@ -55,13 +57,13 @@ def assert_equal_states(a: Path, b: Path):
     assert not different
 
 
-def interrupt_after(folder: Path, lines: int):
-    """Send SIGINT to this process once the record has so many step lines."""
+def interrupt_after(folder: Path, lines: int, number: int = signal.SIGINT):
+    """Send a signal to this process once the record has so many step lines."""
 
     def watch():
         while True:
             if sum(e["event"] == "step" for e in Record(folder).events()) >= lines:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
                 return
             time.sleep(0.002)
 
@@ -198,6 +200,61 @@ def test_an_interrupted_run_resumes_bit_for_bit(name, tmp_path):
     assert_equal_states(whole, broken)
     losses = [{e["step"]: e["loss"] for e in events(folder, "step")} for folder in (whole, broken)]
     assert losses[0] == losses[1]
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    steps = {"steps": 40, "logger": "none", "batch_size": 64}
+    run(configure(whole, **steps))
+    before = signal.getsignal(signal.SIGTERM)
+    interrupt_after(broken, lines=5, number=signal.SIGTERM)
+    assert run(configure(broken, **steps)).status == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert events(broken, "interrupt")[-1]["step"] < 40
+    assert run(config_of(broken), resume=broken).status == "finished"
+    assert_equal_states(whole, broken)
+
+
+def test_a_resumed_run_keeps_its_time_and_its_log(tmp_path):
+    folder = tmp_path / "run"
+    interrupt_after(folder, lines=5)
+    run(configure(folder, steps=40, logger="csv", batch_size=64))
+    kept = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
+    (spent,) = (s["seconds"] for s in kept["callbacks"].values() if "seconds" in s)
+    step = kept["global_step"]
+    before = (folder / "logs/metrics.csv").read_text()
+    run(config_of(folder), resume=folder)
+    (end,) = events(folder, "end")
+    assert end["seconds"] > spent > 0
+    assert end["images_per_second"] == pytest.approx(40 * 64 / end["seconds"], rel=1e-3)
+    assert (folder / "logs/metrics.csv").read_text() == before
+    assert (folder / f"logs/from-step-{step}/metrics.csv").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_run_at_once(number, tmp_path, monkeypatch):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+    def twice(module, batch, place):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(JointEmbeddingModule, "training_step", twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(configure(tmp_path / "run", logger="none"))
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_sigterm_before_the_first_step_is_heard(tmp_path, monkeypatch):
+    begin = Interrupt.on_train_start
+
+    def early(self, *args):
+        signal.raise_signal(signal.SIGTERM)  # while the trainer's own handler is there
+        begin(self, *args)
+
+    monkeypatch.setattr(Interrupt, "on_train_start", early)
+    assert run(configure(tmp_path / "run", logger="none")).status == "interrupted"
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize("kind", ["single-pass", "cumulative", "hybrid"])

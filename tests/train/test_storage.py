@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from fullrank.errors import UserError
 from fullrank.train.storage import write_whole
 
 
@@ -32,6 +33,8 @@ def test_writers_of_one_file_at_once_leave_one_of_their_contents(tmp_path):
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "there").mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(UserError, match=r"there cannot be written .*Allowed: a folder that can"):
         write_whole(tmp_path / "there", b"content")
+    with pytest.raises(FileNotFoundError):  # no word of the disk's
+        write_whole(tmp_path / "nowhere" / "file", b"content")
     assert [place.name for place in tmp_path.iterdir()] == ["there"]

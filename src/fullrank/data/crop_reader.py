@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -88,8 +91,26 @@ class CropReader(torch.utils.data.Dataset[Read]):
             sampler=_Steps(start_step),
             num_workers=workers,
             prefetch_factor=2 if workers else None,
+            worker_init_fn=_end_with_reader,
         )
         return iter(loader)
+
+
+def _end_with_reader(worker: int) -> None:
+    """End this process with the one that it reads for, however that ends.
+
+    The loader's own watch looks at the parent, which is another where processes are forked from a
+    server.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 class _Steps(torch.utils.data.Sampler[int]):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from fullrank.errors import UserError, unknown_name
 from fullrank.experiments.pool import Outcome, check_workers, cores, outcomes
 from fullrank.experiments.progress import Clock, Progress
-from fullrank.experiments.store import check_store, examine
+from fullrank.experiments.store import aside_note, check_store, examine
 from fullrank.experiments.stored import folder_of, placed
 from fullrank.train.config import Config
 
@@ -92,6 +92,12 @@ def carry_out(
     chosen = choose_engine(engine, ray, gpus)
     if workers is not None or (chosen == "pool" or not (ray or gpus)):
         workers = check_workers(workers)
+    for config in configs:
+        if config.run.devices > 1:
+            raise UserError(
+                f"devices: {config.run.devices} given, but each of many runs is one process. "
+                "Allowed: 1; `fullrank train` takes more."
+            )
     check_store(runs)
     each = [_with_threads(placed(config, runs), workers, bool(ray)) for config in configs]
     options: dict[str, Any] = {"retries": 1, "watch": None}
@@ -131,9 +137,7 @@ def words(ended: Ended) -> str:
     """Say in a few words what became of a run."""
     if ended.value is None:
         return f"failed: {ended.error}"
-    aside = ended.value.get("set_aside")
-    note = f" (what was there is {aside['folder']}: {aside['why']})" if aside else ""
-    return f"{ended.value['verdict']['embedding']}{note}"
+    return f"{ended.value['verdict']['embedding']}{aside_note(ended.value)}"
 
 
 def _named(ended: Ended) -> str:
@@ -167,7 +171,8 @@ def _carried_out(
         if known is None:
             waiting.append(indices)
             continue
-        clock.found += 1
+        clock.found += known.status == "found"
+        clock.stopped += known.status == "failed"
         yield from (replace(known, index=i, config=configs[i]) for i in indices)
     if progress is not None:
         progress(clock.now(f"{clock.found} of {clock.total} runs found"))

@@ -12,11 +12,13 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Literal
 
 from fullrank.errors import UserError
@@ -155,7 +157,8 @@ def start_ahead(preload: Sequence[str] = PRELOAD) -> None:
         from multiprocessing.forkserver import ensure_running
 
         _context(preload)
-        ensure_running()
+        with _deaf():
+            ensure_running()
 
 
 def _forks() -> bool:
@@ -191,10 +194,24 @@ def _start(context: BaseContext, work: Callable[[Any], Any] | str) -> _Worker:
     process: BaseProcess = context.Process(  # type: ignore[attr-defined]
         target=_serve, args=(theirs, line, name_of(work))
     )  # not a daemon: those may have no processes that read images for them
-    process.start()
+    with _deaf():
+        process.start()
     theirs.close()  # so that the pipe ends with the process
     line.close()
     return _Worker(process, ours, life)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C: it is for this one, which tells them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _give(worker: _Worker, waiting: deque[int], jobs: Sequence[Any]) -> None:
@@ -252,6 +269,8 @@ def _serve(connection: Connection, lifeline: Connection, name: str) -> None:
     with contextlib.suppress(OSError):
         os.setsid()  # Ctrl-C goes to the process that gives the jobs, which decides
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_stop_without, args=(lifeline,), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     if torch := sys.modules.get("torch"):  # it read the variable where it was imported
@@ -260,9 +279,14 @@ def _serve(connection: Connection, lifeline: Connection, name: str) -> None:
     for stream in (1, 2):
         os.dup2(quiet, stream)  # the terminal is the other's
     with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
-        work = named(name)
         while True:
-            connection.send(attempt(work, connection.recv()))
+            connection.send(attempt(partial(_unpacked, name), connection.recv_bytes()))
+
+
+def _unpacked(name: str, sent: bytes) -> Any:
+    """Do a job that has come through a pipe; what cannot be imported for it fails the job alone."""
+    work = named(name)
+    return work(ForkingPickler.loads(sent))
 
 
 def _stop_without(lifeline: Connection) -> None:

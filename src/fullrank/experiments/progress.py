@@ -31,10 +31,20 @@ class Progress:
 
 @dataclass
 class Clock:
-    """Counts runs and estimates what is left from the pace so far, start-up included."""
+    """Counts runs and estimates what is left from the pace so far, start-up included.
+
+    Attributes:
+        total: of all.
+        found: finished before.
+        stopped: found as well, without a result: to train them again would only repeat it.
+        trained: here.
+        failed: here.
+        started: when counting began.
+    """
 
     total: int
     found: int
+    stopped: int = 0
     trained: int = 0
     failed: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -51,7 +61,7 @@ class Clock:
     def now(self, text: str) -> Progress:
         """Return where things stand."""
         ended = self.trained + self.failed
-        left = self.total - self.found - ended
+        done = self.found + self.stopped + ended
+        left, failed = self.total - done, self.stopped + self.failed
         remaining = 0.0 if left == 0 else left * self.seconds() / ended if ended else None
-        done = self.found + ended
-        return Progress(done, self.total, self.found, self.failed, self.seconds(), remaining, text)
+        return Progress(done, self.total, self.found, failed, self.seconds(), remaining, text)

@@ -39,6 +39,7 @@ def connect(address: str | None, workers: int | None, gpus: float, preload: Sequ
     import ray
 
     if ray.is_initialized():
+        _check_joined(address)
         return False
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -64,6 +65,18 @@ def connect(address: str | None, workers: int | None, gpus: float, preload: Sequ
         return True
     _join(lambda: ray.init(address=address, **quiet), address)
     return True
+
+
+def _check_joined(address: str | None) -> None:
+    """Refuse an address other than that of the cluster that this process has joined already."""
+    import ray
+
+    joined = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", joined) and not str(address).startswith("ray://"):
+        raise UserError(
+            f"ray: {address} given, but this process has joined {joined}. Allowed: that, or "
+            "ray.shutdown() before."
+        )
 
 
 @contextlib.contextmanager
@@ -150,19 +163,31 @@ def disconnect() -> None:
 
 
 def room(gpus: float) -> int:
-    """Return how many actors there is room for.
+    """Return how many actors there is room for, each with a core and its GPUs on one machine.
 
     Raises:
         UserError: for none.
     """
     import ray
 
-    total = ray.cluster_resources()
-    room = int(total.get("CPU", 0))
-    if gpus:
-        room = min(room, int(total.get("GPU", 0) / gpus + 1e-9))
-        if room < 1:
-            raise UserError(
-                f"gpus: {gpus:g} is more than the {total.get('GPU', 0):g} that Ray has."
-            )
-    return max(1, room)
+    each = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = [int(node.get("CPU", 0)) for node in each]
+    if not any(cpus):
+        raise UserError("ray: the cluster has no CPU. Allowed: one with a core for every run.")
+    if not gpus:
+        return sum(cpus)
+    most = max(node.get("GPU", 0.0) for node in each)
+    if most < gpus:
+        raise UserError(
+            f"gpus: {gpus:g} is more than the {most:g} that one machine of Ray's has. "
+            f"Allowed: at most {most:g}."
+        )
+    fitting = sum(
+        min(n, int(node.get("GPU", 0.0) / gpus + 1e-9)) for n, node in zip(cpus, each, strict=True)
+    )
+    if not fitting:
+        raise UserError(
+            f"gpus: {gpus:g} given, and no machine of Ray's that has them has a CPU, too. "
+            "Allowed: one with a core for every run."
+        )
+    return fitting

@@ -21,17 +21,20 @@ class Reproduction:
         folder: where ``PAPER.json`` and ``PAPER.html`` are.
         found: by paper, what ``PAPER.json`` holds.
         pages: the pages, HTML first, then those of the evidence.
+        judged: names of the claims that this call judged.
     """
 
     folder: Path
     found: dict[str, dict[str, Any]]
     pages: tuple[Path, ...]
+    judged: frozenset[str]
 
     @property
     def failed(self) -> list[str]:
-        """Names of claims that could not be judged as they should be: runs or judges failed."""
+        """Names of claims judged here that lack something: runs or judges failed."""
         claims = [claim for paper in self.found.values() for claim in paper["claims"]]
-        return [str(claim["name"]) for claim in claims if claim["reason"]]
+        reasons = {str(claim["name"]): claim["reason"] for claim in claims}
+        return [name for name, reason in reasons.items() if reason and name in self.judged]
 
 
 def reproduce(

@@ -14,9 +14,9 @@ from typing import Any
 
 from fullrank.experiments.claims.claim import Claim, Figure, Finding, Paper, ScaleName
 from fullrank.experiments.engine import Ended
-from fullrank.experiments.store import locked
 from fullrank.experiments.stored import LAYERS
 from fullrank.train.config import Config
+from fullrank.train.lock import locked
 from fullrank.train.record import plain
 from fullrank.train.storage import write_whole, writing
 

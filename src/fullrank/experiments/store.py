@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,9 @@ from fullrank.experiments.stored import (
 )
 from fullrank.train.config import NOT_IDENTITY, Config
 from fullrank.train.folder import CHECKPOINT, CONFIG, config_in
+from fullrank.train.lock import LOCKS
 from fullrank.train.record import Record
 from fullrank.train.storage import replace_whole
-
-LOCKS = ".locks"
 
 
 @dataclass(frozen=True)
@@ -67,21 +66,6 @@ def check_store(runs: Path) -> None:
             probe.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a run folder, or a file, to oneself; wait while another process has it.
-
-    The lock lies beside the folders, since a new run's has to be empty, and is gone when the
-    process that holds it is.
-    """
-    from filelock import FileLock
-
-    lock = folder.parent / LOCKS / f"{folder.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        yield
-
-
 def examine(folder: Path, config: Config) -> Examined:
     """Look at the place of a configuration in the store.
 
@@ -120,6 +104,12 @@ def set_aside(folder: Path) -> Path:
     while (aside := folder.with_name(f"{folder.name}{DAMAGED}{n}")).exists():
         n += 1
     return folder.rename(aside)
+
+
+def aside_note(value: Mapping[str, Any]) -> str:
+    """Name the damaged folder that a run took the place of, if there was one."""
+    aside = value.get("set_aside")
+    return f" (what was there is {aside['folder']}: {aside['why']})" if aside else ""
 
 
 def _not_of(config: Config, folder: Path) -> str | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from fullrank.data.settings import DataSettings
 from fullrank.data.sources import Source, load_source
 from fullrank.data.stream_settings import IID
 from fullrank.errors import UserError
-from fullrank.experiments.store import examine, locked, set_aside
+from fullrank.experiments.store import aside_note, examine, set_aside
 from fullrank.experiments.stored import folder_of, read, why_stopped
 from fullrank.train.config import Config
+from fullrank.train.lock import locked
 from fullrank.train.record import Record
 from fullrank.train.run import run
 
@@ -53,10 +55,19 @@ def _train(config: Config) -> dict[str, Any]:
         return known | {"status": "found"} | examined.shown
     if examined.stopped is not None:
         raise UserError(examined.stopped)
+    try:
+        return known | _run(config, folder if there == "unfinished" else None)
+    except UserError as error:
+        raise UserError(f"{error}{aside_note(known)}") from error
+
+
+def _run(config: Config, resume: Path | None) -> dict[str, Any]:
+    """Train, or go on; return the status and what was shown."""
+    folder = folder_of(config)
     source = _source(replace(config.data, stream=IID()))  # in what order does not matter to it
-    done = run(config, folder if there == "unfinished" else None, source=source)
+    done = run(config, resume, source=source)
     if done.status == "stopped":
         raise UserError(why_stopped(Record(folder).current()))
     if done.status == "interrupted":
         raise UserError(f"interrupted; {folder} goes on when this is called again")
-    return known | {"status": done.status} | read(folder)
+    return {"status": done.status} | read(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -187,9 +186,24 @@ class Checkups(Callback):
 class Checkpoints(Callback):
     """Writes ``checkpoints/last.ckpt`` every few minutes, only from finite losses."""
 
-    def __init__(self, folder: Path, minutes: float, finite: FiniteLoss) -> None:
-        self.path, self.seconds, self.finite = folder / CHECKPOINT, minutes * 60, finite
+    def __init__(self, record: Record, minutes: float, finite: FiniteLoss) -> None:
+        self.record, self.every, self.finite = record, minutes * 60, finite
+        self.path = record.path.parent / CHECKPOINT
         self.written = 0.0
+        self.before, self.started = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run has taken, with those of before a resume."""
+        return self.before + time.perf_counter() - self.started
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how long the run has taken."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.before = float(state_dict["seconds"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -197,19 +211,20 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Write a checkpoint if the last is old enough."""
-        due = time.perf_counter() - self.written >= self.seconds
+        due = time.perf_counter() - self.written >= self.every
         if trainer.strategy.reduce_boolean_decision(due, all=False):
             self.write(trainer)
 
     def write(self, trainer: Trainer) -> None:
         """Write a checkpoint of the state after the last whole step (a collective call)."""
         if self.finite.check(trainer):
+            self.record.sync()  # a resume from this checkpoint needs all of its lines
             trainer.save_checkpoint(self.path)
             self.written = time.perf_counter()
 
 
 class Interrupt(Callback):
-    """Ctrl-C ends the run after the step in progress; a second one ends it at once."""
+    """Ctrl-C or SIGTERM ends the run after the step in progress; a second one ends it at once."""
 
     def __init__(self) -> None:
         self.asked = self.restored = False
@@ -222,6 +237,11 @@ class Interrupt(Callback):
                 self.before[number] = signal.signal(number, self._ask)
         except ValueError:  # not in the main thread: signals stay with whoever has them
             self.before = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take SIGTERM back: the trainer has taken it since, to end without a checkpoint."""
+        if self.before:
+            signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

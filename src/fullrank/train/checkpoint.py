@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from fullrank.train.storage import write_whole
+from fullrank.train.storage import write_whole, writing
 
 
 class WholeCheckpoint(TorchCheckpointIO):
@@ -21,5 +21,6 @@ class WholeCheckpoint(TorchCheckpointIO):
         """Write a checkpoint; the one before stays if this fails."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with writing(Path(path)):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(Path(path), buffer.getvalue())

@@ -30,7 +30,7 @@ def conclude(session: Session, fitted: Fitted) -> dict[str, Any]:
         step=fitted.step,
         time=now(),
         seconds=fitted.seconds,
-        images_per_second=fitted.steps * config.run.batch_size / fitted.seconds,
+        images_per_second=fitted.step * config.run.batch_size / fitted.seconds,
     )
     return verdict
 

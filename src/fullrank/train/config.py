@@ -13,6 +13,7 @@ from fullrank.models.settings.part import require
 from fullrank.models.settings.views import MultiCrop
 from fullrank.recipes.recipe import Recipe
 from fullrank.recipes.training import Optimizer
+from fullrank.recipes.user_file import is_user_file
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,12 @@ class Config:
         }
         return named | asdict(self.run)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle by value what a user's own file defines: no other process has its classes yet."""
+        if is_user_file(self.recipe.name):
+            return _again, (self.to_dict(),)
+        return super().__reduce_ex__(protocol)
+
     def augmentation(
         self, channels: int, size: int, augment: str | None = None, count: int | None = None
     ) -> tuple[Augmentation, ...]:
@@ -181,6 +188,12 @@ class Config:
             del plain["data"]["stream"]  # found again
         text = json.dumps(plain, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _again(values: dict[str, Any]) -> Config:
+    from fullrank.train.resolve import resolve
+
+    return resolve(values)
 
 
 def _small_crop(large: Augmentation, views: MultiCrop) -> Augmentation:

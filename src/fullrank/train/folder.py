@@ -64,8 +64,8 @@ def claim(folder: Path, config: Config) -> bool:
                 f"out: {folder} holds this run, unfinished. Go on with --resume {folder}, or "
                 "give another --out."
             )
-        (folder / RECORD).unlink(missing_ok=True)  # it never came to a checkpoint: start anew
     with writing(folder):
+        (folder / RECORD).unlink(missing_ok=True)  # it never came to a checkpoint: start anew
         folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     write_whole(folder / CONFIG, text.encode())

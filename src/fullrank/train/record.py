@@ -63,7 +63,9 @@ def number(value: object) -> float | None:
 
 
 class Record:
-    """Appends events to ``record.jsonl`` of a run folder; each is on disk when ``write`` returns.
+    """Appends events to ``record.jsonl`` of a run folder.
+
+    What is written outlives this process, whatever ends it; after ``sync`` the machine, too.
 
     Args:
         folder: the run folder.
@@ -87,6 +89,16 @@ class Record:
             if file.tell() and not self._ends_whole(file):
                 file.write(b"\n")  # a line was cut off when the process died
             file.write(line.encode() + b"\n")
+
+    def sync(self) -> None:
+        """Wait until the disk has every event.
+
+        Raises:
+            UserError: the disk cannot be written.
+        """
+        if self.active and self.path.exists():
+            with writing(self.path), self.path.open("rb") as file:
+                os.fsync(file.fileno())
 
     @staticmethod
     def _ends_whole(file: BinaryIO) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fullrank.train import hardware
 from fullrank.train.conclusion import conclude
 from fullrank.train.config import Config
 from fullrank.train.folder import claim, default_folder
+from fullrank.train.lock import LOCKS, locked
 from fullrank.train.process import is_first_process
 from fullrank.train.record import Record
 from fullrank.train.session import Session
@@ -28,7 +30,7 @@ class Run:
         folder: the run folder.
         status: ``finished``; ``found``, if an identical run was there already; ``interrupted``,
             by Ctrl-C, with a checkpoint to go on from; or ``stopped``, by a loss that is not
-            finite.
+            finite or a batch that was refused.
         verdict: the record's last verdict: backbone, embedding and loss.
     """
 
@@ -52,7 +54,8 @@ def run(
         source: the data that ``config`` names, for callers that have read it for an earlier run.
 
     Raises:
-        UserError: data, device or folder are not as the configuration says.
+        UserError: data, device or folder are not as the configuration says, or another process is
+            training in the folder.
     """
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
@@ -61,12 +64,30 @@ def run(
     config = _with_steps(config, source)
     folder = resume or Path(config.run.out or default_folder(config))
     session = Session(config, source, folder, device)
+    with _alone(folder, config):
+        return _fitted(session, config, folder, resume is not None, announce)
+
+
+def _alone(folder: Path, config: Config) -> AbstractContextManager[None]:
+    """Keep the folder to this process where others may want it: in a run store."""
+    in_store = config.run.out is None or (folder.parent / LOCKS).is_dir()
+    return locked(folder, wait=False) if in_store and is_first_process() else nullcontext()
+
+
+def _fitted(
+    session: Session,
+    config: Config,
+    folder: Path,
+    resumed: bool,
+    announce: Callable[[str], None] | None,
+) -> Run:
+    """Train in a folder that is this process's own."""
     first = is_first_process()
-    if first and resume is None and claim(folder, config):
+    if first and not resumed and claim(folder, config):
         return Run(folder, "found", Record(folder).last("verdict"))
     if first and announce is not None:
         announce(session.summary())
-    fitted = session.fit(resume is not None)
+    fitted = session.fit(resumed)
     if not fitted.finite:
         return Run(folder, "stopped", None)
     if fitted.step < session.steps:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import time
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fullrank.data.augment import Augment
 from fullrank.data.grid import views_grid
@@ -44,13 +44,11 @@ class Fitted:
 
     Attributes:
         step: steps done since the run began.
-        steps: steps done in this call, fewer after a resume.
-        seconds: that this call took.
+        seconds: that they took.
         finite: whether all losses were.
     """
 
     step: int
-    steps: int
     seconds: float
     finite: bool
 
@@ -129,10 +127,12 @@ class Session:
             )
 
     def fit(self, resume: bool) -> Fitted:
-        """Train until the last step, Ctrl-C, a loss that is not finite, or a batch refused.
+        """Train until the last step, Ctrl-C or SIGTERM, a loss not finite, or a batch refused.
 
-        Whatever happens, the state after the last whole step with a finite loss is on disk when
-        this returns.
+        The state after the last whole step with a finite loss is on disk when this returns.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came twice, or before the first step.
         """
         if self.config.run.devices > 1:
             synchronise_batch_norm(self.network)
@@ -152,16 +152,16 @@ class Session:
         if self.config.checkup.probe:
             checkups.probe = self.prober
         lines = callbacks.StepRecord(self.record, every, self.config.run.batch_size, self.order)
-        checkpoints = callbacks.Checkpoints(self.folder, self.config.run.checkpoint_minutes, finite)
+        checkpoints = callbacks.Checkpoints(self.record, self.config.run.checkpoint_minutes, finite)
         interrupt = callbacks.Interrupt()
         display = ProgressDisplay(self.config.recipe.title, lines, checkups, every)
-        trainer = self._trainer([lines, finite, checkups, checkpoints, interrupt, display])
-        before = self._resumed_step() if resume else 0
+        before = self._resumed_step() if resume else None
+        hooks = [lines, finite, checkups, checkpoints, interrupt, display]
+        trainer = self._trainer(hooks, before)
         if resume:
             self.record.write("resume", step=before, time=now())
         else:
             self._write_start()
-        started = time.perf_counter()
         refused: CollapsedBatchError | None = None
         try:
             with writing(self.folder), warnings.catch_warnings():
@@ -171,6 +171,10 @@ class Session:
                 trainer.fit(module, ckpt_path=checkpoint, weights_only=False)
         except CollapsedBatchError as error:
             refused = error
+        except SIGTERMException:
+            pass  # raised between two steps, of a signal from before the first
+        except SystemExit as error:  # what the trainer makes of a Ctrl-C that reaches it
+            raise KeyboardInterrupt from error
         finally:
             display.close()
             interrupt.restore()
@@ -185,7 +189,7 @@ class Session:
         if ok and step < self.steps:
             text = f"interrupted after step {step}; go on with --resume {self.folder}"
             self.record.write("interrupt", step=step, text=text)
-        return Fitted(step, step - before, time.perf_counter() - started, ok)
+        return Fitted(step, checkpoints.seconds, ok)
 
     def summary(self) -> str:
         """Say in one line what is trained, how long, and where it is written."""
@@ -211,7 +215,7 @@ class Session:
         except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
             raise UserError(f"resume: {path} is damaged and cannot be read ({error}).") from error
 
-    def _trainer(self, hooks: list[Any]) -> Trainer:
+    def _trainer(self, hooks: list[Any], resumed: int | None) -> Trainer:
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)
         with warnings.catch_warnings():
@@ -230,7 +234,7 @@ class Session:
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 use_distributed_sampler=False,
-                logger=_logger(self.config.run.logger, self.folder),
+                logger=_logger(self.config.run.logger, self.folder, resumed),
                 log_every_n_steps=1,
                 callbacks=hooks,
                 plugins=[WholeCheckpoint()],
@@ -269,9 +273,9 @@ class Session:
             self.record.write("stream", **self.order.to_dict())
         if self.record.active:
             pixels = self.source.train.read(torch.arange(min(8, len(self.source.train))))
-            views_grid(
-                pixels, self.augment(pixels, self.seed), self.folder / "views.png", self.views
-            )
+            views = self.augment(pixels, self.seed)
+            with writing(self.folder):
+                views_grid(pixels, views, self.folder / "views.png", self.views)
 
     def collapsed_loss(self) -> float | None:
         """Return the loss that a constant embedding would show in this run, if it has one."""
@@ -285,14 +289,22 @@ class Session:
             self.record.write("warning", text=f"skipped {path}: {reason}")
 
 
-def _logger(name: str, folder: Path) -> Any:
-    """Return Lightning's logger of an experiment tracker."""
+def _logger(name: str, folder: Path, resumed: int | None) -> Any:
+    """Return Lightning's logger of an experiment tracker.
+
+    Args:
+        name: of the tracker.
+        folder: of the run.
+        resumed: the step that a resumed run goes on from.
+    """
     from lightning.pytorch import loggers
 
     if name == "none":
         return False
     if name == "csv":
-        return loggers.CSVLogger(folder, name="logs", version="")
+        # Of its own for what follows a resume: the logger empties a folder that it finds.
+        part = "" if resumed is None else f"from-step-{resumed}"
+        return loggers.CSVLogger(folder, name="logs", version=part)
     if name == "tensorboard":
         return loggers.TensorBoardLogger(folder, name="logs", version="")
     if name == "wandb":

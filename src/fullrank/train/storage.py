@@ -11,15 +11,20 @@ from pathlib import Path
 
 from fullrank.errors import UserError
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a disk that refuses to be written into a ``UserError`` that names ``path``."""
+    """Turn a disk, or a place, that cannot be written into a ``UserError`` that names ``path``."""
     try:
         yield
     except OSError as error:
+        if error.errno in _PLACE:
+            raise UserError(
+                f"out: {path} cannot be written ({error.strerror}). Allowed: a folder that can."
+            ) from error
         if error.errno not in _DISK:
             raise
         raise UserError(
