@@ -46,6 +46,7 @@ from fullrank.diagnose.forecast_scores import (
     choose,
     error_difference,
     nested,
+    order_difference,
     out_of_fold,
     score,
 )
@@ -134,26 +135,35 @@ def scored(training: Training, probe: str, coverage: Coverage | None) -> Iterato
         return
     titles = [b.title for b in BASELINES if b.title != "mean"]
     best = min(titles, key=lambda title: found["recipe"][title].error.value)
-    apart = error_difference(training, expected["recipe"][CHOSEN], expected["recipe"][best])
-    verdict = "yes" if apart.high < 0 else "no" if apart.low > 0 else "cannot be told"
+    pair = expected["recipe"][CHOSEN], expected["recipe"][best]
+    apart, recipes = (error_difference(training, *pair, by=by) for by in (None, "recipe"))
+    below = max(apart.high, recipes.high) < 0
+    verdict = "yes" if below else "no" if min(apart.low, recipes.low) > 0 else "cannot be told"
     yield (
         f"\nBelow the best single metric, {best}, with one recipe left out? **{verdict}**: "
-        f"{shown(apart, 2)} points."
+        f"{shown(apart, 2)} points over configurations; over the {found['recipe'][CHOSEN].groups} "
+        f"recipes {recipes.low:.2f} to {recipes.high:.2f}."
     )
     if "data" in found:
-        yield from transferred(found["data"], titles)
+        yield from transferred(training, expected["data"], found["data"], titles)
 
 
-def transferred(found: Mapping[str, Score], titles: Sequence[str]) -> Iterator[str]:
+def transferred(
+    training: Training,
+    expected: Mapping[str, Array],
+    found: Mapping[str, Score],
+    titles: Sequence[str],
+) -> Iterator[str]:
     """Yield what is to be said of a data set that was not among the training runs."""
     ordered = {title: found[title].spearman.value for title in titles}
     best = max(ordered, key=lambda title: ordered[title])
     chosen, metric = found[CHOSEN], found[best]
-    worse = chosen.spearman.value < metric.spearman.value
-    how = "orders runs worse" if worse else "orders runs no worse"
+    apart = order_difference(training, expected[CHOSEN], expected[best], "data")
+    how = "worse" if apart.high < 0 else "better" if apart.low > 0 else "neither better nor worse"
     yield (
-        f"\nOn a data set never seen it {how} than one metric alone: rank correlation "
-        f"{shown(chosen.spearman, 2)}, {best} {shown(metric.spearman, 2)}. As an accuracy it would "
+        f"\nOn a data set never seen it orders runs {how}, as far as can be told, than the best "
+        f"metric of all tried there: rank correlation {shown(chosen.spearman, 2)}, {best} "
+        f"{shown(metric.spearman, 2)}, difference {shown(apart, 2)}. As an accuracy it would "
         f"be {shown(chosen.error, 1)} points off, the mean of the other data sets "
         f"{shown(found['mean'].error, 1)}; **none is given there**."
     )

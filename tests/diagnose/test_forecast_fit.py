@@ -30,6 +30,7 @@ from fullrank.diagnose.forecast_scores import (
     error_difference,
     folds,
     nested,
+    order_difference,
     out_of_fold,
     score,
     spearman_within,
@@ -288,6 +289,20 @@ def test_a_perfect_forecast_has_no_error_and_beats_another():
     assert math.isclose(found.spearman.value, 1.0) and found.groups == 12
     apart = error_difference(table, table.accuracy, table.accuracy + 0.02)
     assert all(math.isclose(x, -2, abs_tol=1e-9) for x in (apart.value, apart.low, apart.high))
+
+
+def test_forecasts_are_compared_on_the_same_resamples():
+    table, random = training(), np.random.default_rng(3)
+    noisy = table.accuracy + random.normal(0, 0.1, len(table))
+    same = order_difference(table, noisy, noisy + 1, "recipe")
+    assert same.value == same.low == same.high == 0
+    better = order_difference(table, table.accuracy, noisy, "recipe")
+    assert 0 < better.low < better.value < better.high
+    # Where one recipe alone is wrong, how wrong a new recipe would be is hardly known.
+    wrong = np.where(table.recipe == table.recipe[0], table.accuracy + 0.3, table.accuracy)
+    runs, recipes = (error_difference(table, wrong, table.accuracy, by) for by in (None, "recipe"))
+    assert runs.value == recipes.value > 0
+    assert recipes.low < runs.low and recipes.high > runs.high
 
 
 def test_the_simplest_of_equally_good_models_is_chosen():

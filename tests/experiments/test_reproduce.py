@@ -202,6 +202,7 @@ def test_what_fails_is_inconclusive_and_the_rest_goes_on(folder):
     assert found["missing"]["text"] == "Two is two."
     assert "stops, seed 0: the loss became NaN" in found["missing"]["reason"]
     assert done.failed == ["tiny/broken", "tiny/missing"]
+    assert not reproduce("exact").failed  # what failed before is no part of this
     assert len(list(folder.glob("runs/simsiam-*"))) == 2
 
     page = (done.folder / "tiny.html").read_text()
@@ -223,6 +224,13 @@ def test_the_command_line(folder, capsys):
     assert main(["reproduce", "--list", "--json", "tiny.py"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["claims"][0]["name"] == "tiny/exact"
     assert main(["reproduce", "--help"]) == 0
+
+
+def test_results_that_have_no_place_are_refused_before_the_runs(folder):
+    Path("file").touch()
+    with pytest.raises(UserError, match=r"out: file.*cannot be written"):
+        reproduce("spread", out="file/results")
+    assert not (folder / "runs").exists()
 
 
 def test_one_run_can_be_made_again_by_its_hash(folder, capsys):
@@ -288,7 +296,7 @@ def test_a_changed_criterion_has_another_fingerprint(folder):
     kept = json.loads((folder / "evidence/claims.json").read_text())["tiny"]["claims"][0]
     assert kept["earlier"][0]["criterion_hash"] == first["criterion_hash"]
     assert kept["earlier"][0]["verdict"] == "held"
-    assert "By earlier words of either" in (folder / "evidence/tiny.md").read_text()
+    assert "By earlier words of these" in (folder / "evidence/tiny.md").read_text()
 
 
 def test_labels_are_missed_before_anything_is_trained(folder):

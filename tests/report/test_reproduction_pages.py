@@ -66,6 +66,8 @@ def claim(name, verdict="held", **changes):
         "source": "Eq. 1",
         "protocol": {"cpu": "a few steps", "paper": "many steps"},
         "criterion": "The gain is above 0.",
+        "care": "",
+        "own": True,
         "criterion_hash": "c0ffee",
         "source_file": "experiments/claims/tiny.py",
         "source_hash": "beef",
@@ -171,6 +173,20 @@ def test_runs_are_listed_once_a_page(tmp_path):
     assert "[verdicts](../verdicts.md)" in page.read_text()
 
 
+def test_what_a_verdict_does_not_say_stands_beside_it(tmp_path):
+    pytest.importorskip("matplotlib")
+    careful = claim("a", care="Half of it <is> circular.", own=False, figures=[])
+    whole = paper(careful, claim("b", "did not hold", figures=[]))
+    (page,) = write_evidence({"tiny": whole}, tmp_path)
+    assert page.read_text().count("Read with care") == 1
+    assert "Half of it <is> circular." in page.read_text()
+    html = write_reproduction(whole, tmp_path / "tiny.html").read_text()
+    assert html.count("Read with care") == 1 and "Half of it &lt;is&gt; circular." in html
+    table = claims_table(tmp_path, tmp_path)
+    assert "#a) †" in table and "#b) †" not in table
+    assert "1 of them are the papers' own: 1 did not hold." in table
+
+
 def test_papers_that_were_not_asked_for_keep_their_evidence(tmp_path):
     pytest.importorskip("matplotlib")
     write_evidence({"tiny": WHOLE}, tmp_path)
@@ -221,9 +237,9 @@ def test_numbers_are_written_with_what_they_have():
     assert number_text(number()) == "2.00 (1.00 to 3.00) points"
     assert number_text(number(0.5, None, None, None) | {"unit": ""}) == "0.500"
     cells = dict(zip(SHOWN, run_cells(run(0, "aaa")), strict=True))
-    assert (cells["over init"], cells["AUC"]) == ("+9.0 points", "0.900")
+    assert (cells["over random init"], cells["AUC of the backbone"]) == ("+9.0 points", "0.900")
     without = dict(zip(SHOWN, run_cells(run(0, "aaa", "it stopped")), strict=True))
-    assert without["embedding"] == "it stopped" and without["over init"] == "–"
+    assert without["embedding"] == "it stopped" and without["over random init"] == "–"
     held = [{"verdict": "held"}] * 2 + [{"verdict": None}]
     assert tally(held) == "Of 3 claims: 2 held, 1 not judged yet."
 

@@ -177,15 +177,41 @@ def score(training: Training, expected: Array, by: By, seed: int = 0) -> Score:
     )
 
 
-def error_difference(training: Training, ours: Array, theirs: Array, seed: int = 0) -> Interval:
+def error_difference(
+    training: Training, ours: Array, theirs: Array, by: By | None = None, seed: int = 0
+) -> Interval:
     """Return the mean absolute error of one forecast less that of another, in points.
 
-    Negative where ours is better. Both on the same runs; the interval resamples configurations.
+    Negative where ours is better; both on the same runs.
+
+    Args:
+        training: the runs.
+        ours: accuracies that the one expects.
+        theirs: those of the other.
+        by: the interval resamples whole groups that were left out; None: configurations.
+        seed: of the resampling.
     """
     known = np.isfinite(ours) & np.isfinite(theirs)
     rows = training.take(known)
     apart = np.abs(ours[known] - rows.accuracy) - np.abs(theirs[known] - rows.accuracy)
-    return _interval(_means(100 * apart, _resampled(rows.kind, seed)))
+    kinds = rows.kind if by is None else groups_of(rows, by)
+    return _interval(_means(100 * apart, _resampled(kinds, seed)))
+
+
+def order_difference(
+    training: Training, ours: Array, theirs: Array, by: By, seed: int = 0
+) -> Interval:
+    """Return the rank correlation of one forecast less that of another.
+
+    Positive where ours is better; both on the same runs, whose configurations are resampled.
+    """
+    known = np.isfinite(ours) & np.isfinite(theirs)
+    rows, weights = training.take(known), _resampled(training.take(known).kind, seed)
+    one, other = (
+        _correlations(said[known], rows.accuracy, _strata(rows, by), weights)
+        for said in (ours, theirs)
+    )
+    return _interval(one - other)
 
 
 def spearman_within(expected: Array, actual: Array, strata: Strings) -> float:

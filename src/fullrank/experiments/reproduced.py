@@ -50,6 +50,8 @@ def claim_head(claim: Claim, scale: ScaleName) -> dict[str, Any]:
         "source": claim.source,
         "protocol": dict(claim.protocol),
         "criterion": claim.criterion,
+        "care": claim.care,
+        "own": claim.own,
         "criterion_hash": _digest(json.dumps(fixed).encode()),
         "source_file": file,
         "source_hash": digest,

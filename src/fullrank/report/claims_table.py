@@ -20,6 +20,7 @@ from fullrank.report.reproduction_words import VERDICTS, tally
 
 BEGIN = "<!-- claims: made by `fullrank reproduce`; do not edit -->"
 END = "<!-- end of claims -->"
+NOT_OWN = "†"
 
 
 def claims_table(evidence: Path, beside: Path) -> str:
@@ -36,9 +37,14 @@ def claims_table(evidence: Path, beside: Path) -> str:
     claims = [claim for paper in papers.values() for claim in paper["claims"]]
     if not claims:
         return "No evidence yet."
-    trained = [claim for claim in claims if claim["runs"]]
-    counts = tally(trained).partition(": ")[2]
-    said = f"{tally(claims)} {len(trained)} of them rest on trained networks: {counts}"
+    said = tally(claims)
+    for what, some in (
+        ("are the papers' own", [claim for claim in claims if is_own(claim)]),
+        ("rest on networks trained on images", [claim for claim in claims if claim["runs"]]),
+    ):
+        said += f" {len(some)} of them {what}: {tally(some).partition(': ')[2]}"
+    if not all(is_own(claim) for claim in claims):
+        said += f" {NOT_OWN}: not the paper's own, but others' or ours about the same."
     rows = []
     for name, paper in papers.items():
         link = Path(os.path.relpath(evidence / f"{name}.md", beside)).as_posix()
@@ -49,8 +55,14 @@ def claims_table(evidence: Path, beside: Path) -> str:
 
 def _of(paper: Mapping[str, Any], verdict: str, link: str) -> str:
     """Return the claims of a paper that have a verdict, by their short names."""
-    names = [short_name(c["name"]) for c in paper["claims"] if c["verdict"] == verdict]
-    return ", ".join(f"[{name}]({link}#{name})" for name in names)
+    found = [c for c in paper["claims"] if c["verdict"] == verdict]
+    names = [(short_name(c["name"]), "" if is_own(c) else f" {NOT_OWN}") for c in found]
+    return ", ".join(f"[{name}]({link}#{name}){mark}" for name, mark in names)
+
+
+def is_own(claim: Mapping[str, Any]) -> bool:
+    """Say whether the paper itself makes a claim; evidence of earlier versions does not tell."""
+    return bool(claim.get("own", True))
 
 
 def _short(citation: str) -> str:

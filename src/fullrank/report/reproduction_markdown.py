@@ -15,6 +15,7 @@ from fullrank.report.reproduction_svg import check_drawing, draw_figure
 from fullrank.report.reproduction_words import (
     SHOWN,
     conditions,
+    count_text,
     number_text,
     outline,
     run_cells,
@@ -88,7 +89,10 @@ def read_claims(folder: Path) -> dict[str, Any]:
 def summary(paper: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what ``claims.json`` keeps of a paper."""
     earlier = {claim["name"]: claim for claim in (before or {}).get("claims", ())}
-    kept = ("name", "statement", "source", "criterion_hash", "source_hash", "verdict", "text")
+    kept = (
+        *("name", "statement", "source", "own", "care"),
+        *("criterion_hash", "source_hash", "verdict", "text"),
+    )
     claims = []
     for claim in paper["claims"]:
         old = earlier.get(claim["name"])
@@ -149,20 +153,20 @@ def _section(
         lines += [f"Not decided: {_stopped(_cell(claim['reason']))}", ""]
     lines += [f"- Holds if: {claim['criterion']}"]
     lines += [f"- Tested by: {claim['protocol'][paper['scale']]}"]
+    if claim["care"]:
+        lines += [f"- Read with care: {claim['care']}"]
     program = _program(claim["source_file"], folder)
-    lines += [f"- Fingerprint of protocol and criterion: `{claim['criterion_hash']}`{program}"]
+    fixed = f"- Fingerprint of statement, protocol and criterion: `{claim['criterion_hash']}`"
+    lines += [fixed + program]
     for old in earlier:
-        lines += [f"- By earlier words of either (`{old['criterion_hash']}`): {old['verdict']}."]
+        lines += [f"- By earlier words of these (`{old['criterion_hash']}`): {old['verdict']}."]
     lines += [""]
     for i, figure in enumerate(claim["figures"]):
         name = f"{paper['paper']}-{short}-{i}.svg"
         draw_figure(figure, folder / "figures" / name)
         lines += [f"![{figure['title']}](figures/{name})", ""]
     if claim["numbers"]:
-        numbers = [
-            (n["name"], number_text(n), "exact" if n["n"] is None else str(n["n"]))
-            for n in claim["numbers"]
-        ]
+        numbers = [(n["name"], number_text(n), count_text(n)) for n in claim["numbers"]]
         lines += [*table(("number", "value (95 % interval)", "n"), numbers), ""]
     return lines
 

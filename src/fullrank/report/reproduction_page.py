@@ -12,6 +12,7 @@ from fullrank.report.reproduction_figures import claim_figure
 from fullrank.report.reproduction_words import (
     SHOWN,
     conditions,
+    count_text,
     look,
     number_text,
     outline,
@@ -79,6 +80,7 @@ def _claim(found: Mapping[str, Any], claim: Mapping[str, Any], figures: Figures)
         "reason": claim["reason"],
         "detail": claim["detail"],
         "criterion": claim["criterion"],
+        "care": claim["care"],
         "criterion_hash": claim["criterion_hash"],
         "judge": claim["source_file"],
         "protocol": claim["protocol"][found["scale"]],
@@ -87,16 +89,12 @@ def _claim(found: Mapping[str, Any], claim: Mapping[str, Any], figures: Figures)
             for name, text in claim["protocol"].items()
             if text != claim["protocol"][found["scale"]]
         ],
-        "numbers": [(n["name"], number_text(n), _n(n)) for n in claim["numbers"]],
+        "numbers": [(n["name"], number_text(n), count_text(n)) for n in claim["numbers"]],
         "drawn": drawn,
         "arms": [_arm(arm) for arm in claim["arms"]],
         "runs": runs,
         "command": run_command("HASH", found["scale"]) if runs else "",
     }
-
-
-def _n(number: Mapping[str, Any]) -> str:
-    return "exact" if number["n"] is None else str(number["n"])
 
 
 def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:

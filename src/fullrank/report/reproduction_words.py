@@ -25,6 +25,11 @@ def number_text(number: Mapping[str, Any]) -> str:
     return f"{text}{space}{number['unit']}".rstrip()
 
 
+def count_text(number: Mapping[str, Any]) -> str:
+    """Write of how many seeds, runs or modes a number's interval is; a dash where it has none."""
+    return NONE if number["n"] is None else str(number["n"])
+
+
 def tally(claims: Sequence[Mapping[str, Any]]) -> str:
     """Say how many claims held."""
     counts = {verdict: sum(c["verdict"] == verdict for c in claims) for verdict in VERDICTS}
@@ -51,7 +56,11 @@ def outline(claim: Mapping[str, Any]) -> str:
 
 
 # What a table of runs says of each, after its seed and its hash.
-SHOWN = ("embedding", "spread", "rank", "AUC", "kNN", "linear", "over init", "took")
+SHOWN = (
+    *("embedding", "its spread", "its rank"),
+    *("AUC of the backbone", "its kNN", "its linear probe", "over random init"),
+    "took",
+)
 
 
 def run_cells(run: Mapping[str, Any]) -> tuple[str, ...]:

@@ -147,6 +147,9 @@ class Claim:
             the same configuration are shared with all other claims.
         seeds: runs of every arm: three, or five where two conditions are compared.
         needs_labels: whether it rests on probes.
+        care: what its verdict does not say: where the paper claims more, what was tried before,
+            what its runs show beside it.
+        own: whether the paper itself claims it; else it is others' or ours, about the same.
     """
 
     name: str
@@ -158,6 +161,8 @@ class Claim:
     arms: Callable[[ScaleName, Sequence[int]], Mapping[str, Sequence[Config]]] = no_arms
     seeds: int = 3
     needs_labels: bool = False
+    care: str = ""
+    own: bool = True
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,11 @@ from fullrank.experiments.claims.statistics import (
     spearman,
     together,
 )
-from fullrank.experiments.claims.tian2021_settings import RECIPE, SMALL_LONG
+from fullrank.experiments.claims.tian2021_settings import (
+    COLLAPSED_BASELINE,
+    RECIPE,
+    SMALL_LONG,
+)
 from fullrank.experiments.scale import FACTORIAL
 from fullrank.models.settings.closed_form import ClosedFormPredictor
 from fullrank.models.settings.predictor import LinearPredictor
@@ -139,6 +143,7 @@ def _in_networks(runs: Arms) -> Finding:
         [float(place) for place, values in enumerate(largest) for _ in values],
         [value for values in largest for value in values.values()],
         name="rank correlation of the level and the largest σ² of the modes left",
+        groups=[place for place, values in enumerate(largest) for _ in values],
     )
     means = {at: [interval(read[level, at]) for level in RISING] for at in READ}
     listed = "; ".join(
@@ -250,6 +255,7 @@ PAPER = Paper(
             arms=arms(_pair(TRAINED), SMALL_LONG, PUBLISHED),
             seeds=5,
             needs_labels=True,
+            care=COLLAPSED_BASELINE,
         ),
     ),
 )

@@ -257,6 +257,8 @@ PAPER = Paper(
             ),
             seeds=5,
             needs_labels=True,
+            care="The paper speaks of accuracy. That half of the rank is enough is our own choice, "
+            "and little to ask.",
         ),
     ),
 )

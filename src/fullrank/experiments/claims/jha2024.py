@@ -84,7 +84,9 @@ def _trend(read: Read, sign: int, label: str) -> Callable[[Arms], Finding]:
         if gone := missing(runs, METHODS):
             return gone
         found = {
-            (method, layer): changes(runs[method], layer, read, f"{label}, {method}, {layer}")
+            (method, layer): changes(
+                runs[method], layer, read, f"change of {label}, {method}, {layer}"
+            )
             for method in METHODS
             for layer in LAYERS
             if (method, layer) not in CENTRED
@@ -182,6 +184,9 @@ PAPER = Paper(
             f"{EVERYWHERE}: 95 % intervals of the change by seed below 0.",
             _trend(centre, -1, "||s||"),
             arms=as_published,
+            care="Neither Barlow Twins nor DINO keeps the centre of its raw embedding short by "
+            "itself: the one takes the mean out before it compares, the other centres its teacher "
+            "alone. Eleven intervals of three seeds are looked at, and any one decides.",
         ),
         Claim(
             "jha2024/per-sample-rises",
@@ -248,10 +253,12 @@ PAPER = Paper(
             not_enough,
             arms=arms(SMALL_CENTRE, COMPARED, PUBLISHED),
             seeds=5,
+            own=False,
         ),
         Claim(
             "jha2024/complete",
-            "A long centre is complete collapse, and nothing else is.",
+            f"Over these runs a centre longer than {LONG:g} is complete collapse, and nothing else "
+            "is.",
             "the paper's account of collapse, made a test",
             _protocol("all runs of the other claims"),
             "Over all runs the AUROC of ||s|| for the verdict complete collapse is above 0.95 with "
@@ -260,6 +267,10 @@ PAPER = Paper(
             complete,
             arms=EVERY_RUN,
             needs_labels=True,
+            own=False,
+            care="A check of consistency more than evidence: the verdict goes by the spread, which "
+            "is 1 - ||s||², compared with the random-init network's. Elsewhere (tian2021) a few "
+            "runs with a centre just above 0.9 are healthy.",
         ),
         Claim(
             "jha2024/among-healthy",
@@ -273,6 +284,7 @@ PAPER = Paper(
             among_healthy,
             arms=EVERY_RUN,
             needs_labels=True,
+            own=False,
         ),
     ),
 )

@@ -31,6 +31,7 @@ def momentum(runs: Arms) -> Finding:
         [tau for tau, _ in pairs],
         [last_centre(run) for _, run in pairs],
         name="rank correlation of momentum and ||s||",
+        groups=[tau for tau, _ in pairs],
     )
     lengths = {tau: interval(by_seed(runs[tau_name(tau)], last_centre)) for tau in TAUS}
     accuracy = {

@@ -40,7 +40,7 @@ PAPER = Paper(
     name="li2022",
     title="Understanding collapse in non-contrastive siamese representation learning",
     citation="Li, Efros and Pathak 2022, arXiv:2209.15007 (ECCV 2022)",
-    about="A small SimSiam on many images keeps its loss and loses its tail: partial dimensional "
+    about="A small SimSiam on many images loses its tail: partial dimensional "
     "collapse. At the small scale it takes weight decay of several e-folds and noise between views "
     "(Tian et al. 2021: a mode whose variance between views is high dies first). Settings were "
     "looked for on another seed; the map of what was tried (docs/evidence/li2022-pilot.md) has "
@@ -63,16 +63,23 @@ PAPER = Paper(
         ),
         Claim(
             "li2022/loss-blind",
-            "Collapse and the drop in accuracy are not visible in the loss.",
+            "The loss does not show the collapse and the drop in accuracy that more images bring: "
+            "it ends no higher.",
             "section 3",
-            _protocol("All conditions of data size and order.", "The same."),
-            "Over all runs, the 95 % interval of the rank correlation between final loss and "
-            "linear probe reaches zero or lies above it; it does not hold if the whole interval is "
-            "below zero.",
+            _protocol(
+                "250, 2,000 and 10,000 images; beside them all other orders of the data.",
+                "1 %, 10 % and all of the images; beside them all other orders.",
+            ),
+            "By seed, the final loss with the most images is below that with the fewest (95 % "
+            "interval); above it, and the claim does not hold.",
             judges.loss_blind,
             arms_of(ALL),
             seeds=5,
             needs_labels=True,
+            care="This criterion was written after the runs, in place of one that held: that over "
+            "all conditions, pooled, the rank correlation of loss and probe reaches zero. With 7 "
+            "conditions its interval is so wide that little else could have come of it, and "
+            "pooling hid what the paper's own comparison shows. The pooled number stands below.",
         ),
         Claim(
             "li2022/forecast",
@@ -88,7 +95,7 @@ PAPER = Paper(
         ),
         Claim(
             "li2022/width",
-            "A narrower network collapses more on the same images.",
+            "A narrower network ends with a higher AUC on the same images.",
             "section 3",
             _protocol(
                 "10,000 images; here twice that weight decay; widths 4 and 32.",
@@ -99,6 +106,11 @@ PAPER = Paper(
             arms_of(WIDTHS),
             seeds=5,
             needs_labels=True,
+            care="The paper says that the narrower network collapses more. Here that depends on "
+            "what it is measured from: AUC at the end is a little higher, but an untrained narrow "
+            "network has a higher AUC, too, and from there the wide one rises further. Both are "
+            "nearly dead and do not differ by the probe. The weight decay was doubled for this "
+            "claim after a pilot, on another seed, that showed nothing.",
         ),
         Claim(
             "li2022/depth",
@@ -139,6 +151,8 @@ PAPER = Paper(
             arms_of({name: ORDERS[name] for name in ("iid", "single pass")}),
             seeds=5,
             needs_labels=True,
+            care="The paper says that it prevents collapse. Here it lessens it: the embeddings of "
+            "the single pass are dimensionally collapsed, too.",
         ),
         Claim(
             "li2022/cumulative",
@@ -181,6 +195,7 @@ PAPER = Paper(
             arms_of({**BASE, **GENTLE}),
             seeds=5,
             needs_labels=True,
+            own=False,
         ),
     ),
 )

@@ -10,6 +10,7 @@ from fullrank.experiments.claims.readings import missing
 from fullrank.experiments.claims.statistics import decide, paired, together
 from fullrank.experiments.claims.tian2021_probes import above, knn, probe_figure
 from fullrank.experiments.claims.tian2021_settings import (
+    COLLAPSED_BASELINE,
     LONG_STEPS,
     ON_IMAGENET,
     ON_SMALL,
@@ -86,6 +87,7 @@ def _claim(length: str, other: str, name: str, statement: str, source: str, lowe
         arms=_only(_predictors(length), DIRECT, other),
         seeds=5,
         needs_labels=True,
+        care=COLLAPSED_BASELINE if other == LINEAR else "",
     )
 
 

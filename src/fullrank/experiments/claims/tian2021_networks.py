@@ -167,4 +167,7 @@ ALIGNMENT = Claim(
     judge=_alignment,
     arms=arms({n: CONDITIONS[n] for n in (BOTH, FREE)}, SMALL, PUBLISHED),
     seeds=5,
+    care="Directions count by their eigenvalue in F, which is not centred: at the small scale the "
+    "first, near the mean, has most of the trace, and few others are resolved. With the "
+    "stop-gradient alone the embeddings collapse at this rate, aligned or not.",
 )

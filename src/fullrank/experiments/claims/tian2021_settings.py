@@ -35,6 +35,10 @@ from fullrank.train.config import CheckupSettings, ProbeSettings
 
 RECIPE = "directpred/official"  # the form of the authors' own code on STL-10
 SHORT_STEPS, LONG_STEPS = 120, 480
+COLLAPSED_BASELINE = (
+    "At the small scale the network with the trained linear predictor is completely collapsed by "
+    "its verdict, and of its rates few were tried: a better one may leave less to beat."
+)
 _PROBED = replace(
     FACTORIAL,
     decay=None,

@@ -160,4 +160,5 @@ PLACEMENT = Claim(
     arms=arms(PLACEMENTS, SMALL, PUBLISHED),
     seeds=5,
     needs_labels=True,
+    own=False,
 )
