@@ -219,3 +219,44 @@ def test_what_listens_but_is_no_cluster_is_refused_in_bounded_time(tmp_path):
         done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert f"ray: {address} does not answer" in done.stderr and "Traceback" not in done.stderr
+
+
+JOINED = """
+import socket
+import ray
+from fullrank.errors import UserError
+from fullrank.experiments.ray_cluster import connect, room
+
+def refused(call):
+    try:
+        call()
+    except UserError as error:
+        return str(error)
+    raise AssertionError("not refused")
+
+ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
+joined = ray.get_runtime_context().gcs_address
+port = joined.rpartition(":")[2]
+for same in (None, "auto", joined, f"127.0.0.1:{port}"):
+    assert connect(same, None, 0, ()) is False, same
+with socket.create_server(("127.0.0.1", 0)) as other:
+    elsewhere = f"127.0.0.1:{other.getsockname()[1]}"
+    assert f"has joined {joined}" in refused(lambda: connect(elsewhere, None, 0, ()))
+assert room(0) == 1
+assert "gpus: 0.5 is more than the 0" in refused(lambda: room(0.5))
+ray.shutdown()
+ray.init(address="local", num_cpus=0, num_gpus=2, include_dashboard=False, log_to_driver=False)
+assert "no CPU" in refused(lambda: room(0))
+ray.shutdown()
+ray.init(address="local", num_cpus=3, num_gpus=2, include_dashboard=False, log_to_driver=False)
+assert (room(0), room(0.5), room(1), room(2)) == (3, 3, 2, 1)
+assert "more than the 2" in refused(lambda: room(3))
+"""
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_cluster_that_was_joined_is_kept_and_what_it_has_no_room_for_is_refused(tmp_path):
+    line = [sys.executable, "-c", JOINED]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr

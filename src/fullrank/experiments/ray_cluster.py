@@ -71,8 +71,14 @@ def _check_joined(address: str | None) -> None:
     """Refuse an address other than that of the cluster that this process has joined already."""
     import ray
 
+    if address is None or address == "auto" or address.startswith("ray://"):
+        return
     joined = ray.get_runtime_context().gcs_address
-    if address not in (None, "auto", joined) and not str(address).startswith("ray://"):
+    host, _, port = address.rpartition(":")
+    there = {info[4][0] for info in socket.getaddrinfo(host.strip("[]"), port)}
+    if there & {"127.0.0.1", "::1"}:  # of which Ray speaks by another name
+        there.add(ray.util.get_node_ip_address())
+    if joined not in {f"{one}:{port}" for one in there}:
         raise UserError(
             f"ray: {address} given, but this process has joined {joined}. Allowed: that, or "
             "ray.shutdown() before."
