@@ -293,22 +293,23 @@ def test_an_unfinished_run_is_not_overwritten(tmp_path):
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_names_causes(tmp_path):
     folder = tmp_path / "run"
-    done = run(
-        configure(
-            folder,
-            "vicreg",
-            steps=50,
-            optimizer={"lr": 1e20, "warmup": 0.0},
-            checkpoint_minutes=1e-9,
-            precision="32",
-        )
+    config = configure(
+        folder,
+        "vicreg",
+        steps=50,
+        optimizer={"lr": 1e20, "warmup": 0.0},
+        checkpoint_minutes=1e-9,
+        precision="32",
     )
+    done = run(config)
     assert done.status == "stopped"
     stop = events(folder, "stop")[-1]
     assert "NaN or infinite" in stop["text"]
     assert any("learning rate" in cause for cause in stop["causes"])
     kept = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)
     assert kept["global_step"] < stop["step"]
+    with pytest.raises(UserError, match="holds this run, which stopped: the loss became NaN"):
+        run(config)
 
 
 def test_a_batch_that_cannot_be_whitened_ends_the_run_and_says_what_it_usually_is(tmp_path):

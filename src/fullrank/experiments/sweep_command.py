@@ -40,7 +40,6 @@ exit codes: 0, all runs have a result; 1, some failed; 2, bad input; 130, interr
 command goes on).
 """
 
-ENGINES = ("auto", "ray", "pool")
 _SHOWN = 40  # points that are printed at the end; the page has all
 
 

@@ -59,6 +59,12 @@ def claim(folder: Path, config: Config) -> bool:
             )
         if is_finished(folder):
             return True
+        stopped = [e for e in Record(folder).current() if e["event"] == "stop"]
+        if stopped:
+            raise UserError(
+                f"out: {folder} holds this run, which stopped: {stopped[-1].get('text')}. Again it "
+                "would stop there. Allowed: other settings, another --out, or the folder removed."
+            )
         if (folder / RECORD).exists() and (folder / CHECKPOINT).exists():
             raise UserError(
                 f"out: {folder} holds this run, unfinished. Go on with --resume {folder}, or "
