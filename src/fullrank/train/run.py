@@ -20,6 +20,7 @@ from fullrank.train.lock import LOCKS, locked
 from fullrank.train.process import is_first_process
 from fullrank.train.record import Record
 from fullrank.train.session import Session
+from fullrank.train.storage import clear_partial
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def _fitted(
     first = is_first_process()
     if first and not resumed and claim(folder, config):
         return Run(folder, "found", Record(folder).last("verdict"))
+    if first:
+        clear_partial(folder)
     if first and announce is not None:
         announce(session.summary())
     fitted = session.fit(resumed)

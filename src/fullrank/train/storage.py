@@ -12,6 +12,7 @@ from pathlib import Path
 from fullrank.errors import UserError
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+PARTIAL = ".partial"
 _PLACE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -33,6 +34,13 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def clear_partial(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write; for who has the folder alone."""
+    for left in folder.rglob(f"*{PARTIAL}"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that at any moment it holds the old content or the new one."""
     with writing(path):
@@ -46,7 +54,7 @@ def replace_whole(path: Path, content: bytes) -> None:
         OSError: the disk refuses.
     """
     # A name of its own: two processes may write the same file at once.
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
     try:
         with partial.open("wb") as file:
             file.write(content)
