@@ -206,7 +206,8 @@ def order_difference(
     Positive where ours is better; both on the same runs, whose configurations are resampled.
     """
     known = np.isfinite(ours) & np.isfinite(theirs)
-    rows, weights = training.take(known), _resampled(training.take(known).kind, seed)
+    rows = training.take(known)
+    weights = _resampled(rows.kind, seed)
     one, other = (
         _correlations(said[known], rows.accuracy, _strata(rows, by), weights)
         for said in (ours, theirs)

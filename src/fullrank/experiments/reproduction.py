@@ -18,7 +18,7 @@ from fullrank.experiments.explanation import seed_list
 from fullrank.experiments.progress import Progress
 from fullrank.experiments.reproduced import Book, finding_dict, run_row
 from fullrank.train.config import Config
-from fullrank.train.storage import replace_whole, writing
+from fullrank.train.storage import try_writing, writing
 
 Judged = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 """Is told after every claim what its paper's file holds, and the claim."""
@@ -138,9 +138,7 @@ def reproduce_claims(
         raise UserError(f"out: {out} is a file. Allowed: a folder.")
     check_labels(plans)
     with writing(out):  # refused now, not after the first claim's runs
-        out.mkdir(parents=True, exist_ok=True)
-        replace_whole(out / ".writable", b"")
-        (out / ".writable").unlink(missing_ok=True)
+        try_writing(out)
     book = Book({p.paper.name: p.paper for p in plans.plans}.values(), plans.scale, out)
     ended: dict[int, Ended] = {}
     waiting = list(plans.plans)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +23,7 @@ from fullrank.train.config import NOT_IDENTITY, Config
 from fullrank.train.folder import CHECKPOINT, CONFIG, config_in
 from fullrank.train.lock import LOCKS
 from fullrank.train.record import Record
-from fullrank.train.storage import replace_whole
+from fullrank.train.storage import try_writing
 
 
 @dataclass(frozen=True)
@@ -51,19 +49,13 @@ def check_store(runs: Path) -> None:
     Raises:
         UserError: it is not a folder, or its disk is full or may not be written.
     """
-    probe = runs / LOCKS / f"write-{os.getpid()}"
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        # As much as the first files of a run: a full disk may still take an empty file.
-        replace_whole(probe, bytes(1 << 16))
+        try_writing(runs / LOCKS)
     except OSError as error:
         raise UserError(
             f"runs: {runs} cannot be written ({error.strerror}). Allowed: a folder with room for "
             "the runs."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
 
 
 def examine(folder: Path, config: Config) -> Examined:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from fullrank.train.storage import write_whole, writing
+from fullrank.train.storage import replace_whole, writing
 
 
 class WholeCheckpoint(TorchCheckpointIO):
@@ -23,4 +23,4 @@ class WholeCheckpoint(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         with writing(Path(path)):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(Path(path), buffer.getvalue())
+            replace_whole(Path(path), buffer.getvalue())

@@ -34,6 +34,23 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def try_writing(folder: Path) -> None:
+    """Make a folder, and write to it for a moment as much as the first files of a run.
+
+    An empty file would not do: a full disk may still take it.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    trial = folder / f"write-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_whole(trial, bytes(1 << 16))
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink(missing_ok=True)
+
+
 def clear_partial(folder: Path) -> None:
     """Remove what processes that were killed had begun to write; for who has the folder alone."""
     for left in folder.rglob(f"*{PARTIAL}"):
