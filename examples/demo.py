@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import fullrank
-from fullrank.cli import print_verdict
+from fullrank.train.printed import print_verdict
 
 SETTINGS = {
     "preset": "small",

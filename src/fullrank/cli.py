@@ -13,7 +13,6 @@ from fullrank.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from fullrank.train.config import Config
-    from fullrank.train.run import Run
 
 USAGE = """\
 usage: fullrank COMMAND ...
@@ -139,8 +138,12 @@ def _train_run(argv: list[str]) -> int:
 
 def _trained(config: Config, resume: Path | None) -> int:
     """Train a configuration and print what came of it."""
-    from fullrank.train.process import is_first_process
-    from fullrank.train.run import run
+    from fullrank.imports import importing
+
+    with importing():
+        from fullrank.train.printed import print_verdict, stopped_words
+        from fullrank.train.process import is_first_process
+        from fullrank.train.run import run
     from fullrank.verbs import report
 
     done = run(config, resume, announce=lambda text: print(text, file=sys.stderr, flush=True))
@@ -150,63 +153,13 @@ def _trained(config: Config, resume: Path | None) -> int:
         print(f"interrupted; go on with: fullrank train --resume {done.folder}", file=sys.stderr)
         return 130
     if done.status == "stopped":
-        print(_stopped(done.folder), file=sys.stderr)
+        print(stopped_words(done.folder), file=sys.stderr)
         return 1
     if done.status == "found":
         print(f"an identical run is there already: {done.folder}")
     print_verdict(done)
     print(f"report: {report(done.folder)}")
     return 0
-
-
-def _stopped(folder: Path) -> str:
-    from fullrank.train.folder import CHECKPOINT
-    from fullrank.train.record import Record
-
-    stop = Record(folder).last("stop") or {}
-    causes = "\n".join(f"  - {cause}" for cause in stop.get("causes", []))
-    kept = folder / CHECKPOINT
-    good = f"The last good checkpoint is {kept}." if kept.exists() else "No checkpoint was due yet."
-    likely = f" Likely causes:\n{causes}" if causes else ""
-    return f"stopped: {str(stop.get('text', '')).rstrip('.')}. {good}{likely}"
-
-
-def print_verdict(run: Run) -> None:
-    """Print the verdict of a run with its evidence, and its probes beside the random network's."""
-    from rich.console import Console
-
-    from fullrank.measure.forecast_words import sentences
-    from fullrank.train.record import Record
-
-    console = Console(highlight=False, soft_wrap=True)
-    verdict = run.verdict or {}
-    for layer in ("embedding", "backbone"):
-        judged = verdict.get(layer)
-        if judged is None:
-            continue
-        colour = "green" if judged["kind"] == "healthy" else "red"
-        console.print(f"[bold]{layer}:[/bold] [bold {colour}]{judged['kind']}[/]")
-        for sentence in judged["evidence"]:
-            console.print(f"  {sentence}", markup=False)
-    loss = verdict.get("loss") or {}
-    if loss:
-        console.print(f"[bold]loss:[/bold] {loss['text']}")
-    events = list(Record(run.folder).events())
-    skipped = [e["text"] for e in events if e["event"] == "warning" and "skipped" in e["text"]]
-    if skipped:
-        console.print(f"[bold]data:[/bold] {len(skipped)} unreadable image(s), named in the record")
-    for sentence in sentences(next((e for e in reversed(events) if e["event"] == "forecast"), {})):
-        console.print("[bold]forecast without labels:[/bold]", end=" ")
-        console.print(sentence, markup=False)
-    probes = {e["network"]: e for e in events if e["event"] == "probe"}
-    if {"run", "random-init"} <= probes.keys():
-        for name in ("knn", "linear"):
-            if name in probes["run"]:
-                ours, random = (100 * probes[network][name] for network in ("run", "random-init"))
-                console.print(
-                    f"[bold]{name} probe:[/bold] {ours:.1f}% "
-                    f"({ours - random:+.1f} points against the random-init network)"
-                )
 
 
 def _report(argv: list[str]) -> int:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import fullrank
-from fullrank.cli import print_verdict
 from fullrank.data.settings import DataSettings
 from fullrank.diagnose.forecast_runs import MEASURED, measure_run, read_run, run_folders
 from fullrank.errors import UserError
@@ -17,6 +16,7 @@ from fullrank.measure.forecast import data_key, forecast
 from fullrank.measure.forecast_features import forecast_features
 from fullrank.monitor.monitor import Monitor
 from fullrank.report.record import RunRecord
+from fullrank.train.printed import print_verdict
 from fullrank.train.record import Record
 from fullrank.train.run import Run
 

@@ -157,7 +157,7 @@ def test_weight_decay_shrinks_an_idle_weight_by_the_e_folds_of_the_scale():
     _, settings = scale.applied_to(recipe("simsiam").preset("small"))
     weight = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
     sgd = torch.optim.SGD([weight], lr=1.0, momentum=0.9, weight_decay=settings.weight_decay)
-    from fullrank.train.optimizer import rate_at, scaled_lr
+    from fullrank.train.rates import rate_at, scaled_lr
 
     for step in range(scale.steps):
         sgd.param_groups[0]["lr"] = scaled_lr(settings, 128) * rate_at(settings, step, scale.steps)

@@ -1,4 +1,6 @@
 import itertools
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -40,6 +42,17 @@ def test_a_point_is_what_train_makes_of_the_same_settings():
 def test_all_points_come_once_before_any_comes_twice():
     points = of(grid={"optimizer.lr": [0.1, 0.2, 0.3]}, seeds=2).points
     assert [p.seed for p in points] == [0, 0, 0, 1, 1, 1]
+
+
+def test_who_hands_out_the_runs_imports_no_torch():
+    code = (
+        "import sys, fullrank.experiments.sweep\n"
+        "from fullrank.experiments.grid import read_grid\n"
+        f"read_grid({ {'base': BASE, 'seeds': 2} })\n"
+        "print(sorted({'torch', 'lightning', 'sklearn', 'plotly'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_a_file_is_read_as_what_it_holds(tmp_path):

@@ -26,7 +26,7 @@ from fullrank.recipes.training import Optimizer
 from fullrank.report.record import RunRecord
 from fullrank.theory.fate import Drive, growth
 from fullrank.train.foretelling import Foretelling
-from fullrank.train.optimizer import rate_at
+from fullrank.train.rates import rate_at
 
 INPUTS, DIM = 48, 24
 

@@ -13,7 +13,8 @@ from fullrank.errors import UserError
 from fullrank.models.settings.backbone import Conv4
 from fullrank.recipes.registry import recipe
 from fullrank.recipes.training import Optimizer
-from fullrank.train.optimizer import build_optimizer, clip_gradients, decay_at, rate_at, set_rates
+from fullrank.train.optimizer import build_optimizer, clip_gradients, set_rates
+from fullrank.train.rates import decay_at, rate_at
 
 NETWORK = recipe("byol").preset("small").build(Conv4(width=2), 1, 16)
 

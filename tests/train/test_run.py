@@ -17,7 +17,7 @@ from fullrank.data.shapes import CONTINUOUS, DISCRETE, factor_names
 from fullrank.errors import UserError
 from fullrank.recipes.registry import recipes
 from fullrank.train.callbacks import Interrupt
-from fullrank.train.folder import config_of
+from fullrank.train.folder import claim, config_in, config_of
 from fullrank.train.module import JointEmbeddingModule
 from fullrank.train.record import Record
 from fullrank.train.resolve import resolve
@@ -437,6 +437,20 @@ def test_steps_that_a_resume_takes_back_are_not_current(tmp_path):
         ("resume", 1),
         ("step", 2),
     ]
+
+
+@pytest.mark.parametrize("line", [b"3", b"[]", b'{"step": 1}', b"\xff\xfe"])
+def test_a_record_that_cannot_be_read_is_named(line, finished, tmp_path):
+    import shutil
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished.folder, folder)
+    with (folder / "record.jsonl").open("ab") as record:
+        record.write(line + b"\n")
+    with pytest.raises(UserError, match=r"out: .*damaged has a record that cannot be read"):
+        claim(folder, config_in(folder))
+    with pytest.raises(UserError, match=r"resume: .*damaged has a record that cannot be read"):
+        config_of(folder)
 
 
 def test_a_damaged_checkpoint_is_named(finished, tmp_path):

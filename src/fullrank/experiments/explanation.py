@@ -20,7 +20,7 @@ from fullrank.experiments.stored import folder_of
 from fullrank.recipes.recipe import Recipe
 from fullrank.recipes.registry import recipe as find_recipe
 from fullrank.train.config import Config
-from fullrank.train.optimizer import scaled_lr
+from fullrank.train.rates import scaled_lr
 from fullrank.train.record import plain
 from fullrank.train.storage import write_whole, writing
 

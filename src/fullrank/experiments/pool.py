@@ -26,7 +26,7 @@ from fullrank.errors import UserError
 # How long a process that was asked to stop may take: a training run ends with its step in progress.
 PATIENCE = 20.0
 # Imported once, in the process that the others are forked from.
-PRELOAD = ("fullrank.train.run",)
+PRELOAD = ("fullrank.experiments.preloaded",)
 
 
 @dataclass(frozen=True)

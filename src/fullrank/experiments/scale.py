@@ -15,7 +15,7 @@ from fullrank.models.settings.target import Momentum
 from fullrank.recipes.recipe import Recipe
 from fullrank.recipes.training import Optimizer
 from fullrank.train.config import CheckupSettings, Config, ProbeSettings, RunSettings
-from fullrank.train.optimizer import rate_at, scaled_lr
+from fullrank.train.rates import rate_at, scaled_lr
 
 
 @dataclass(frozen=True)

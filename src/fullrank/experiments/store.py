@@ -11,18 +11,11 @@ from typing import Any
 import yaml
 
 from fullrank.errors import UserError
-from fullrank.experiments.stored import (
-    DAMAGED,
-    UNREADABLE,
-    reason,
-    shown_by,
-    state_of,
-    why_stopped,
-)
+from fullrank.experiments.stored import DAMAGED, shown_by, state_of, why_stopped
 from fullrank.train.config import NOT_IDENTITY, Config
 from fullrank.train.folder import CHECKPOINT, CONFIG, config_in
 from fullrank.train.lock import LOCKS
-from fullrank.train.record import Record
+from fullrank.train.record import UNREADABLE, Record, reason
 from fullrank.train.storage import try_writing
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from fullrank.errors import UserError
 from fullrank.train.config import Config
 from fullrank.train.folder import CHECKPOINT, CONFIG, config_in, default_folder
-from fullrank.train.record import Record
+from fullrank.train.record import UNREADABLE, Record, reason
 
 LAYERS = ("embedding", "backbone")
 VITALS = ("spread", "effective_rank", "cev_auc", "participation_ratio", "d", "spectrum")
@@ -134,16 +134,6 @@ def list_store(runs: Path) -> tuple[list[StoredRun], list[str]]:
         else:
             rows.append(StoredRun(folder, config, came, shown))
     return rows, problems
-
-
-# What reading a damaged record, or one of another version, may raise.
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError)
-
-
-def reason(error: Exception) -> str:
-    """Return one line on why something in the store could not be read."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def _vitals(layer: Mapping[str, Any]) -> dict[str, Any]:

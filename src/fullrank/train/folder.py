@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from fullrank.errors import UserError
 from fullrank.recipes.user_file import is_user_file
 from fullrank.train.config import Config
-from fullrank.train.record import RECORD, Record
+from fullrank.train.record import RECORD, UNREADABLE, Record, reason
 from fullrank.train.resolve import read_yaml, resolve, resolve_command_line
 from fullrank.train.storage import write_whole, writing
 
@@ -30,9 +31,19 @@ def default_folder(config: Config) -> Path:
     return Path("runs") / f"{recipe}-{data}-{backbone}-{config.identity()}"
 
 
-def is_finished(folder: Path) -> bool:
-    """Say whether ``folder`` holds a run that reached its last step."""
-    return Record(folder).last("end") is not None
+def _last_events(folder: Path, option: str) -> dict[str, Mapping[str, Any]]:
+    """Return the last event of each kind that still holds for the run in ``folder``.
+
+    Raises:
+        UserError: the record cannot be read; names the option that the folder was given by.
+    """
+    try:
+        return {str(event["event"]): event for event in Record(folder).current()}
+    except UNREADABLE as error:
+        raise UserError(
+            f"{option}: {folder} has a record that cannot be read ({reason(error)}). Allowed: "
+            "another folder, or this one moved out of the way."
+        ) from error
 
 
 def claim(folder: Path, config: Config) -> bool:
@@ -57,13 +68,14 @@ def claim(folder: Path, config: Config) -> bool:
                 f"out: {folder} holds a run of another configuration. Allowed: a folder that is "
                 "new or empty."
             )
-        if is_finished(folder):
+        last = _last_events(folder, "out")
+        if "end" in last:
             return True
-        stopped = [e for e in Record(folder).current() if e["event"] == "stop"]
-        if stopped:
+        if "stop" in last:
             raise UserError(
-                f"out: {folder} holds this run, which stopped: {stopped[-1].get('text')}. Again it "
-                "would stop there. Allowed: other settings, another --out, or the folder removed."
+                f"out: {folder} holds this run, which stopped: {last['stop'].get('text')}. Again "
+                "it would stop there. Allowed: other settings, another --out, or the folder "
+                "removed."
             )
         if (folder / RECORD).exists() and (folder / CHECKPOINT).exists():
             raise UserError(
@@ -99,13 +111,14 @@ def config_of(folder: Path, arguments: Sequence[str] = ()) -> Config:
             computed (``MACHINE_OPTIONS``).
 
     Raises:
-        UserError: the folder is not a run, or has no checkpoint to go on from.
+        UserError: the folder is not a run, cannot be read, or has no checkpoint to go on from.
     """
     if not (folder / CONFIG).exists():
         missing = "does not exist" if not folder.exists() else f"has no {CONFIG}"
         raise UserError(f"resume: {folder} is not a run folder: it {missing}.")
+    last = _last_events(folder, "resume")
     if not (folder / CHECKPOINT).exists():
-        state = "is finished" if is_finished(folder) else "has no checkpoint yet"
+        state = "is finished" if "end" in last else "has no checkpoint yet"
         raise UserError(f"resume: {folder} {state}; there is nothing to go on from.")
     for name in (token.removeprefix("--").partition("=")[0] for token in arguments[::2]):
         if name not in MACHINE_OPTIONS:

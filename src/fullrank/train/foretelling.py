@@ -11,7 +11,7 @@ from fullrank.models.targets import OnlineTarget
 from fullrank.monitor.modes import Estimate, Pull, followed, matched, pull_of, share_kept
 from fullrank.recipes.training import Optimizer
 from fullrank.theory.fate import Drive, Foretold, foretell
-from fullrank.train.optimizer import decay_at, rate_at, scaled_lr
+from fullrank.train.rates import decay_at, rate_at, scaled_lr
 
 # Modes that the record holds.
 SHOWN = 32

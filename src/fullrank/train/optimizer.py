@@ -1,8 +1,7 @@
-"""Optimisers and learning rates; the rate is a pure function of the step, so resuming is exact."""
+"""Optimisers: which parameters have which rate and decay, and how these are set at every step."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,24 +9,7 @@ from torch import nn
 
 from fullrank.models.joint_embedding import JointEmbedding
 from fullrank.recipes.training import Optimizer
-
-REFERENCE_BATCH = 256
-
-
-def scaled_lr(settings: Optimizer, batch_size: int) -> float:
-    """Return the highest learning rate at a global batch (linear scaling, Goyal et al. 2017)."""
-    return settings.lr * batch_size / REFERENCE_BATCH
-
-
-def rate_at(settings: Optimizer, step: int, total_steps: int) -> float:
-    """Return the share of the highest learning rate that step ``step`` (from 0) uses."""
-    warmup = round(settings.warmup * total_steps)
-    if step < warmup:
-        return (step + 1) / warmup
-    if settings.schedule == "constant":
-        return 1.0
-    progress = (step - warmup) / max(1, total_steps - warmup)
-    return settings.final_lr + (1 - settings.final_lr) * (1 + math.cos(math.pi * progress)) / 2
+from fullrank.train.rates import decay_at, rate_at, scaled_lr
 
 
 def build_optimizer(
@@ -73,14 +55,6 @@ def build_optimizer(
 def _decay(settings: Optimizer, of_predictor: bool) -> float:
     own = settings.predictor_weight_decay
     return settings.weight_decay if own is None or not of_predictor else own
-
-
-def decay_at(settings: Optimizer, step: int, total_steps: int) -> float:
-    """Return the weight decay of step ``step`` (from 0), the predictor's own aside."""
-    if settings.final_weight_decay is None:
-        return settings.weight_decay
-    share = (1 - math.cos(math.pi * step / max(1, total_steps))) / 2
-    return settings.weight_decay + share * (settings.final_weight_decay - settings.weight_decay)
 
 
 def clip_gradients(network: nn.Module, largest: float | None) -> None:

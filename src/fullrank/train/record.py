@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fullrank.errors import UserError
 from fullrank.train.storage import writing
 
 RECORD = "record.jsonl"
@@ -123,6 +124,16 @@ class Record:
         """Return the last event of a kind, if there is one."""
         found = [e for e in self.events() if e.get("event") == event]
         return found[-1] if found else None
+
+
+# What reading a damaged record, or one of another version, may raise.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError)
+
+
+def reason(error: Exception) -> str:
+    """Return one line on why a run folder could not be read."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def now() -> str:

@@ -53,7 +53,7 @@ def flatten(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a configuration file; errors name the file."""
     try:
-        given = yaml.safe_load(Path(path).read_text())
+        given = yaml.safe_load(Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"config: {path} cannot be read ({error.strerror}).") from error
     except yaml.YAMLError as error:
