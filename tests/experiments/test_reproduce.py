@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from fullrank.train.folder import config_of
 from fullrank.train.record import Record
 from fullrank.train.resolve import read_yaml, resolve
 
+SECOND_MACHINE = Path(__file__).parents[2] / "benchmarks/second_machine.py"
 PAPER = '''
 """Claims about runs of a few steps."""
 
@@ -345,3 +347,30 @@ def test_bad_input_is_refused_in_words(folder, capsys, argv, message):
     assert message in capsys.readouterr().err
     assert not (folder / "runs").exists()  # before anything is trained
     shutil.rmtree(folder / "reproductions", ignore_errors=True)
+
+
+def test_a_second_machine_is_compared_claim_by_claim_and_run_by_run(folder):
+    pytest.importorskip("matplotlib")
+    spec = importlib.util.spec_from_file_location("second_machine", SECOND_MACHINE)
+    second = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(second)
+    reproduce("exact", "spread", evidence="evidence")
+    papers, evidence = second.read_papers(Path("reproductions")), Path("evidence")
+    same = " ".join(second.page(papers, evidence).split())
+    assert "5 of 5 are the same, of those that rest on trained networks 1 of 1." in same
+    assert "4 of 4 came to the same verdict" in same
+    assert "| linear probe | 0 (0 to 0) points | 0 points | 0 points | 4 |" in same
+
+    first = papers["tiny"]["claims"][1]
+    first["verdict"] = "did not hold" if first["verdict"] == "held" else "held"
+    for arm in first["arms"]:
+        for run in arm["runs"]:
+            run["verdict"]["embedding"], run["probe"]["linear"] = "strange", 2.0
+    other = " ".join(second.page(papers, evidence).split())
+    assert "4 of 5 are the same, of those that rest on trained networks 0 of 1." in other
+    assert "**[tiny/spread](tiny.md#spread)**" in other and "strange on" in other
+    assert "0 of 4 came to the same verdict" in other
+
+    first["arms"][0]["runs"][0]["hash"] = "0123456789ab"
+    with pytest.raises(UserError, match=r"runs: 2 are not those of evidence"):
+        second.page(papers, evidence)
