@@ -28,7 +28,7 @@ from fullrank.errors import UserError
 from fullrank.experiments.claims.statistics import interval
 from fullrank.report.document import write_document
 from fullrank.report.numbers import duration
-from fullrank.report.reproduction_markdown import read_claims
+from fullrank.report.reproduction_markdown import read_claims, table
 from fullrank.report.reproduction_words import SHOWN, VERDICTS, number_text, run_cells
 from fullrank.train.record import Record
 
@@ -128,15 +128,14 @@ def times(
             if last is not None:  # a run that stopped has no end
                 found.append(datetime.fromisoformat(last["time"]))
     trained = sum(float(run["seconds"] or 0) for run in runs.values())
-    return [
-        "|  |  |",
-        "|---|---|",
-        f"| processor | {', '.join(sorted(here))} |",
-        f"| that of the evidence | {', '.join(sorted(there))} |",
-        f"| runs | {len(runs)}, together {duration(trained)} of training |",
-        f"| from the first run's beginning to the last one's end | "
-        f"{duration((max(ended) - min(began)).total_seconds())} |",
+    lasted = duration((max(ended) - min(began)).total_seconds())
+    rows = [
+        ("processor", ", ".join(sorted(here))),
+        ("that of the evidence", ", ".join(sorted(there))),
+        ("runs", f"{len(runs)}, together {duration(trained)} of training"),
+        ("from the first run's beginning to the last one's end", lasted),
     ]
+    return table(("", ""), rows)
 
 
 def verdicts(claims: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
@@ -152,11 +151,10 @@ def verdicts(claims: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
             "those of the evidence, in the columns those of the second machine:"
         ),
         "",
-        f"|  | {' | '.join(VERDICTS)} |",
-        "|---|" + "---|" * len(VERDICTS),
+        *table(
+            ("", *VERDICTS), [(a, *(str(pairs.count((a, b))) for b in VERDICTS)) for a in VERDICTS]
+        ),
     ]
-    for a in VERDICTS:
-        lines.append(f"| {a} | {' | '.join(str(pairs.count((a, b))) for b in VERDICTS)} |")
     for name, (a, b) in zip(kept, pairs, strict=True):
         if a != b:
             paper, _, short = name.partition("/")
@@ -191,16 +189,16 @@ def same_runs(
         "",
         "Second machine less evidence, run by run:",
         "",
-        "| | mean (95 % interval) | half of the runs, at most | nine of ten, at most | runs |",
-        "|---|---|---|---|---|",
     ]
+    rows = []
     for column, (name, unit) in COMPARED.items():
         values = [_value(now[h][column]) - _value(before[h][column]) for h in before]
         found = np.asarray([v for v in values if np.isfinite(v)])
-        mean = number_text(vars(interval(dict(enumerate(found.tolist())), name, unit)))
+        mean = number_text(vars(interval(found.tolist(), name, unit)))
         half, most = (f"{q:.3g} {unit}".strip() for q in np.quantile(np.abs(found), (0.5, 0.9)))
-        lines.append(f"| {name} | {mean} | {half} | {most} | {len(found)} |")
-    return lines
+        rows.append((name, mean, half, most, str(len(found))))
+    head = ("", "mean (95 % interval)", "half of the runs, at most", "nine of ten, at most", "runs")
+    return lines + table(head, rows)
 
 
 def _kind(row: Mapping[str, str]) -> str:
